@@ -8,6 +8,7 @@ of b in a. Times are int64 microseconds. Knows nothing of files.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from causaldrive.ground.words import AGENT_CATEGORIES, FUTURE_STEPS, HISTORY_STE
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera. `rig_to_camera`: position (3,) in the rig and quaternion (4,) of the optical frame in the rig."""
+    """A pinhole camera. `rig_to_camera`: position (3,) and quaternion (4,) of the optical frame in the rig."""
 
     name: str
     width_px: int
@@ -66,7 +67,9 @@ class EgoMotion:
         """Raises UserError naming `source` for wrong shapes, NaN, or times that do not increase."""
         count = len(self.t_us)
         if count < 2:
-            raise UserError(f"{source}: {count} ego poses found, at least 2 expected; record or export more of the drive.")
+            raise UserError(
+                f"{source}: {count} ego poses found, at least 2 expected; record or export more of the drive."
+            )
         shapes = {"position_in_local_m": (count, 3), "quat_local_to_rig": (count, 4), "velocity_in_rig_mps": (count, 3),
                   "acceleration_in_rig_mps2": (count, 3), "curvature_1pm": (count,)}  # fmt: skip
         for name, shape in shapes.items():
@@ -110,10 +113,14 @@ class AgentTracks:
     def validate(self, source: str) -> None:
         unknown = set(np.unique(self.category)) - set(AGENT_CATEGORIES)
         if unknown:
-            raise UserError(f"{source}: agent category {sorted(unknown)[0]!r} found, expected one of {AGENT_CATEGORIES}.")
+            raise UserError(
+                f"{source}: agent category {sorted(unknown)[0]!r} found, expected one of {AGENT_CATEGORIES}."
+            )
         for name in ("xyz_in_local_m", "yaw_rad", "size_m", "speed_mps"):
             if not np.isfinite(getattr(self, name)).all():
-                raise UserError(f"{source}: agents' {name} holds values that are not numbers; repair or drop those rows.")
+                raise UserError(
+                    f"{source}: agents' {name} holds values that are not numbers; repair or drop those rows."
+                )
 
 
 @dataclass(frozen=True)
@@ -188,6 +195,7 @@ class Recording:
     ego_size_m: tuple[float, float, float] = (4.6, 1.9, 1.6)  # length, width, height
     rear_axle_to_centre_m: float = 1.4
     meta: dict = field(default_factory=dict)  # JSON values: scene family, seed, variant, expert's log, ...
+    directory: Path | None = field(default=None, compare=False)  # where the store read it; None when in memory only
 
 
 @dataclass(frozen=True)

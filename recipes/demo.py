@@ -1,0 +1,89 @@
+"""The whole chain from nothing on two CPU cores.
+
+Shows:   an expert drives a town, its drives become labels with causes, a student of about four million parameters
+         learns to think and to act from them, drives itself and is rewarded for safe driving, true reasons and doing
+         what it says; then everything is measured on scenes it never saw, next to constant velocity and the expert.
+Costs:   at most 25 minutes on two cores after the packages are installed, under 6 GiB of memory, about 1 GB of disk.
+Expect:  runs/demo/report.html, a table of five rows with intervals, training curves, and videos of held-out scenes.
+
+Every line below is a command that you can run yourself. Killed? Run it again: finished stages are not redone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from meter import MemoryMeter
+
+TRAIN_SCENES, TEST_SCENES = 288, 36
+SFT_STEPS = 420
+TRAIN_SEED, RL_SEED, TEST_SEED, DRIVE_SEED = 0, 500_000, 2_000_000, 2_100_000
+
+
+def chain(run: Path, seed: int) -> list[tuple[str, list[str]]]:
+    """(name of the step, its command) in order."""
+    train, test = f"{run}/record", f"{run}/record-test"
+    data = ["--recordings", train, "--labels", f"{run}/label", "--seed", str(seed)]
+    sft = ["sft", "--student", f"{run}/student/checkpoint", *data, "--steps", str(SFT_STEPS)]
+    return [
+        ("record", ["worlds", "record", "--out", train, "--scenes", str(TRAIN_SCENES), "--first-seed", str(TRAIN_SEED),
+                    "--camera-hz", "5"]),
+        ("record-test", ["worlds", "record", "--out", test, "--scenes", str(TEST_SCENES), "--first-seed", str(TEST_SEED),
+                         "--camera-hz", "5", "--disturb", "0"]),
+        ("label", ["label", "--recordings", train, "--out", f"{run}/label", "--teacher", "expert", "--every-s", "0.5"]),
+        ("label-test", ["label", "--recordings", test, "--out", f"{run}/label-test", "--teacher", "expert",
+                        "--every-s", "1.0"]),
+        ("student", ["student", "build", "--preset", "tiny", "--recordings", train, "--labels", f"{run}/label",
+                     "--out", f"{run}/student", "--seed", str(seed)]),
+        ("sft-trajectory", [*sft, "--mode", "trajectory", "--out", f"{run}/sft-trajectory"]),
+        ("sft-coc", [*sft, "--mode", "coc", "--out", f"{run}/sft-coc"]),
+        ("rl", ["rl", "--student", f"{run}/sft-coc/checkpoint", "--out", f"{run}/rl", "--first-seed", str(RL_SEED),
+                "--anchor-recordings", train, "--anchor-labels", f"{run}/label", "--seed", str(seed)]),
+        ("evaluate", ["evaluate", "--out", f"{run}/evaluate", "--recordings", test, "--labels", f"{run}/label-test",
+                      "--first-seed", str(DRIVE_SEED), "--seed", str(seed), "--students",
+                      f"trajectory={run}/sft-trajectory/checkpoint@trajectory", f"coc={run}/sft-coc/checkpoint",
+                      f"coc+rl={run}/rl/checkpoint"]),
+        ("report", ["view", "report", "--run", str(run), "--out", f"{run}/report", "--title", "causaldrive demo"]),
+    ]  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="directory for everything the demo makes")
+    parser.add_argument("--seed", type=int, default=0, help="seed of student, training and evaluation")
+    arguments = parser.parse_args()
+    return run_chain(chain(arguments.run, arguments.seed), arguments.run)
+
+
+def run_chain(steps: list[tuple[str, list[str]]], run: Path) -> int:
+    """Run the steps in order; stop at the first that fails. Times and peak memory go to cost.json."""
+    run.mkdir(parents=True, exist_ok=True)
+    cost_path = run / "cost.json"
+    cost = json.loads(cost_path.read_text()) if cost_path.exists() else {}
+    for number, (name, words) in enumerate(steps, start=1):
+        print(f"\n[{number}/{len(steps)}] causaldrive {' '.join(words)}", flush=True)
+        started = time.monotonic()
+        with MemoryMeter() as meter:
+            status = subprocess.call([sys.executable, "-m", "causaldrive.cli", *words])
+        if status:
+            print(f"{name} ended with status {status}; mend what it says and run the same command again.")
+            return status
+        seconds = time.monotonic() - started
+        if name not in cost or seconds > 15 or seconds > cost[name]["seconds"]:
+            cost[name] = {"seconds": round(seconds, 1), "peak_memory_mib": round(meter.peak_mib)}
+        cost_path.write_text(json.dumps(cost, indent=2) + "\n")
+    total = sum(step["seconds"] for step in cost.values())
+    peak = max(step["peak_memory_mib"] for step in cost.values())
+    print(
+        f"\n{total / 60:.1f} minutes in all, {peak / 1024:.2f} GiB of memory at the most. Open {run}/report/report.html."
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

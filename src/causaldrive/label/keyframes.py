@@ -1,0 +1,68 @@
+"""Keyframes: the moments at which a decision is labelled.
+
+    t0 = transition of a meta action - 0.5 s
+
+so that the cause is named before the car answers to it. Periodic keyframes show the student moments where nothing
+changes. Source: arXiv 2511.00088, sections 4.1 and 4.3. Knows nothing of files or causes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from causaldrive.ground.words import STEP_US
+from causaldrive.label.meta_actions import MetaActions
+
+LEAD_US = 500_000  # from the keyframe to the transition
+APART_US = 400_000  # nearer keyframes are one and the same
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """A moment to label; `change` tells which word gave way to which, empty for a periodic one."""
+
+    t0_us: int
+    origin: str  # 'transition' or 'periodic'
+    change: str = ""
+
+
+def find_keyframes(
+    meta: MetaActions, usable_range: tuple[int, int], every_s: float | None = None
+) -> list[Keyframe]:
+    """Keyframes on the 10 Hz grid of `meta`, sorted, inside `usable_range` (first and last t0_us, both included).
+
+    Transitions of either axis come first; of those less than 0.4 s apart the earliest stays. With `every_s` (> 0)
+    periodic ones are added where no other lies within 0.4 s.
+    """
+    first_us, last_us = usable_range
+    chosen: list[Keyframe] = []
+    for keyframe in (*_transitions(meta), *_periodic(meta, usable_range, every_s or 0.0)):
+        free = all(abs(keyframe.t0_us - other.t0_us) > APART_US for other in chosen)
+        if first_us <= keyframe.t0_us <= last_us and free:
+            chosen.append(keyframe)
+    return sorted(chosen, key=lambda keyframe: keyframe.t0_us)
+
+
+def _transitions(meta: MetaActions) -> list[Keyframe]:
+    found = []
+    for before, after in zip(meta.spans, meta.spans[1:], strict=False):
+        if before.axis == after.axis:
+            t0_us = _snap(meta, after.start_t_us - LEAD_US)
+            found.append(Keyframe(t0_us, "transition", f"{before.label} to {after.label}"))
+    return sorted(found, key=lambda keyframe: keyframe.t0_us)
+
+
+def _periodic(meta: MetaActions, usable_range: tuple[int, int], every_s: float) -> Iterable[Keyframe]:
+    if every_s <= 0:
+        return
+    first_us = _snap(meta, usable_range[0])
+    first_us += STEP_US if first_us < usable_range[0] else 0
+    every_us = max(round(every_s / STEP_US * 1e6), 1) * STEP_US
+    for t0_us in range(first_us, usable_range[1] + 1, every_us):
+        yield Keyframe(t0_us, "periodic")
+
+
+def _snap(meta: MetaActions, t_us: int) -> int:
+    origin = int(meta.t_us[0])
+    return origin + round((t_us - origin) / STEP_US) * STEP_US

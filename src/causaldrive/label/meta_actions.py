@@ -1,0 +1,249 @@
+"""Meta actions: what the car did, as one longitudinal and one lateral word per 10 Hz frame, by rules from motion alone.
+
+    a_i = (v_{i+1} - v_i) / dt          kappa_i = (yaw_{i+1} - yaw_i) / (v_i dt)
+
+The word at frame i speaks of the step that begins there. Both signals go through filters without phase shift: a
+centred mean as wide as the measured noise asks for (none on clean motion), then a centred median, which keeps edges
+where they are. Spans are found by two thresholds: a span reaches as far as the low one holds and must touch the high
+one somewhere. Every number stands in `Profile`. Labels: arXiv 2511.00088, section 4.3.2. Reads arrays, writes
+nothing, knows nothing of maps, agents or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import median_filter, uniform_filter1d
+
+from causaldrive.clips.geometry import wrap_angle
+from causaldrive.clips.types import EgoMotion
+from causaldrive.ground.errors import unknown_name
+from causaldrive.ground.words import STEP_S, STEP_US
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Every threshold of the detector. `low` ends a span, `high` must be reached within it."""
+
+    gentle_low_mps2: float = 0.12
+    gentle_high_mps2: float = 0.2
+    strong_low_mps2: float = 1.2
+    strong_high_mps2: float = 1.4
+    speed_change_mps: float = 0.3  # a span that changes the speed by less is none
+    still_mps: float = 0.12
+    reverse_mps: float = 0.12
+    steer_low_1pm: float = 0.001
+    steer_high_1pm: float = 0.0015  # radius 667 m
+    steer_low_mps2: float = 0.25  # lateral acceleration: a wide curve at speed is steering too
+    steer_high_mps2: float = 0.4
+    steer_change_rad: float = 0.015
+    sharp_low_1pm: float = 0.04
+    sharp_high_1pm: float = 0.05  # radius 20 m
+    sharp_change_rad: float = 0.2
+    reverse_steer_1pm: float = 0.002
+    reverse_change_rad: float = 0.05
+    shortest_frames: int = 4  # shorter spans are noise
+    shortest_pause_frames: int = 4  # shorter pauses within one action are filled
+    median_frames: int = 5
+    acceleration_noise_mps2: float = 0.05  # what noise may remain after the mean
+    yaw_rate_noise_radps: float = 0.004
+    widest_mean_frames: int = 9
+
+
+PROFILES = {"causaldrive": Profile()}
+
+
+def profile_of(name: str) -> Profile:
+    """Raises UserError for a name that is not known."""
+    if name not in PROFILES:
+        raise unknown_name("meta-action profile", name, PROFILES)
+    return PROFILES[name]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One word held from `start_t_us` (included) to `end_t_us` (not included)."""
+
+    axis: str  # 'longitudinal' or 'lateral'
+    label: str
+    start_t_us: int
+    end_t_us: int
+
+
+@dataclass(frozen=True)
+class MetaActions:
+    """Words per frame, and the same as spans sorted by start within each axis."""
+
+    t_us: np.ndarray  # (T,) int64
+    longitudinal: np.ndarray  # (T,) str of LONGITUDINAL_META
+    lateral: np.ndarray  # (T,) str of LATERAL_META
+    spans: tuple[Span, ...]
+
+
+def detect(ego: EgoMotion, profile: Profile = PROFILES["causaldrive"]) -> MetaActions:
+    """Words of a drive given at 10 Hz (see `clips.resample.ego_at_10hz`)."""
+    assert np.all(np.abs(np.diff(ego.t_us) - STEP_US) < STEP_US / 10), "detect needs ego motion at 10 Hz"
+    return detect_signals(ego.t_us, ego.speed_mps, ego.yaw_rad, profile)
+
+
+def of_trajectory(
+    history_xy_yaw: Array, future_xy_yaw: Array, t0_us: int = 0, profile: Profile = PROFILES["causaldrive"]
+) -> MetaActions:
+    """Words of poses (H, 3) up to t0 and planned poses (F, 3), x, y, yaw in one frame at 10 Hz: H + F frames."""
+    poses = np.concatenate([history_xy_yaw, future_xy_yaw]).astype(float)
+    speed = speed_along_path(poses)
+    t_us = t0_us + STEP_US * np.arange(1 - len(history_xy_yaw), len(future_xy_yaw) + 1, dtype=np.int64)
+    return detect_signals(t_us, speed, poses[:, 2], profile)
+
+
+def speed_along_path(xy_yaw: Array) -> Array:
+    """Signed speed (T,) of poses (T, 3) at 10 Hz: displacement along the mid heading, central over two steps."""
+    step = np.diff(xy_yaw[:, :2], axis=0)
+    heading = xy_yaw[:-1, 2] + wrap_angle(np.diff(xy_yaw[:, 2])) / 2
+    forward = (step[:, 0] * np.cos(heading) + step[:, 1] * np.sin(heading)) / STEP_S
+    inner = (forward[:-1] + forward[1:]) / 2
+    first, last = (2 * forward[0] - inner[0], 2 * forward[-1] - inner[-1]) if len(inner) else (forward[0], forward[0])
+    return np.concatenate([[first], inner, [last]])
+
+
+def detect_signals(t_us: np.ndarray, speed_mps: Array, yaw_rad: Array, profile: Profile) -> MetaActions:
+    """Words from signed speed (T,) and yaw (T,) at 10 Hz."""
+    longitudinal = _longitudinal(np.asarray(speed_mps, float), profile)
+    lateral = _lateral(np.asarray(speed_mps, float), np.asarray(yaw_rad, float), longitudinal, profile)
+    spans = (*_spans("longitudinal", t_us, longitudinal), *_spans("lateral", t_us, lateral))
+    return MetaActions(np.asarray(t_us, np.int64), longitudinal, lateral, spans)
+
+
+def describe(meta: MetaActions, first_t_us: int, end_t_us: int) -> tuple[str, ...]:
+    """'longitudinal/lateral' words between two times, repeats left out, oldest first."""
+    inside = (meta.t_us >= first_t_us) & (meta.t_us < end_t_us)
+    words = [f"{a}/{b}" for a, b in zip(meta.longitudinal[inside], meta.lateral[inside], strict=True)]
+    return tuple(word for i, word in enumerate(words) if i == 0 or word != words[i - 1])
+
+
+def acceleration_of(speed_mps: Array, profile: Profile = PROFILES["causaldrive"]) -> Array:
+    """Smoothed acceleration (T,) of speed (T,): the step from frame i to i + 1; the last repeats."""
+    raw = np.diff(speed_mps) / STEP_S
+    return _without_noise(raw, profile.acceleration_noise_mps2, profile)
+
+
+def _without_noise(raw: Array, allowed: float, profile: Profile) -> Array:
+    """(T - 1,) raw rate -> (T,) rate. A mean of w steps of a differenced signal leaves noise / w."""
+    rate = np.append(raw, raw[-1])
+    if len(raw) > 4:
+        # Noise of the signal itself, seen through three differences of it (their gain is sqrt(20)).
+        noise = 1.4826 * np.median(np.abs(np.diff(raw, 2))) / np.sqrt(20) * np.sqrt(2)
+        width = int(np.clip(np.ceil(noise / allowed), 1, profile.widest_mean_frames))
+        rate = uniform_filter1d(rate, width + 1 - width % 2, mode="nearest")
+    return median_filter(rate, profile.median_frames, mode="nearest")
+
+
+def _longitudinal(speed: Array, p: Profile) -> np.ndarray:
+    rate = acceleration_of(speed, p)
+    mid_speed = np.append((speed[:-1] + speed[1:]) / 2, speed[-1])
+    labels = np.where(np.abs(mid_speed) <= p.still_mps, "stop", "maintain_speed").astype(object)
+    for sign, verb in ((1, "accelerate"), (-1, "decelerate")):
+        gentle = _close(_reach(sign * rate, p.gentle_low_mps2, p.gentle_high_mps2), p.shortest_pause_frames)
+        gentle = _keep(gentle, rate * STEP_S, p.speed_change_mps, p.shortest_frames)
+        strong = _reach(sign * rate, p.strong_low_mps2, p.strong_high_mps2)
+        strong = _keep(strong & gentle, rate * STEP_S, p.speed_change_mps, p.shortest_frames)
+        labels[gentle] = f"gentle_{verb}"
+        labels[strong] = f"strong_{verb}"
+    back = _keep(mid_speed <= -p.reverse_mps, rate, 0.0, p.shortest_frames)
+    labels[back] = "reverse"
+    return _absorb_short(labels, p.shortest_frames).astype(str)
+
+
+def _lateral(speed: Array, yaw: Array, longitudinal: np.ndarray, p: Profile) -> np.ndarray:
+    turn = np.diff(np.unwrap(yaw))
+    rate = _without_noise(turn / STEP_S, p.yaw_rate_noise_radps, p)
+    moving = np.abs(speed) > p.still_mps
+    curvature = np.where(moving, rate / np.where(moving, speed, 1.0), 0.0)
+    sideways = rate * speed
+    labels = np.full(len(speed), "go_straight", object)
+    forward = moving & ~np.isin(longitudinal, ("reverse", "stop"))
+    for sign, side in ((1, "left"), (-1, "right")):
+        bend = sign * np.where(forward, curvature, 0.0)
+        strength = np.maximum(bend / p.steer_high_1pm, sign * np.where(forward, sideways, 0.0) / p.steer_high_mps2)
+        low = max(p.steer_low_1pm / p.steer_high_1pm, p.steer_low_mps2 / p.steer_high_mps2)
+        steer = _close(_reach(strength, low, 1.0), p.shortest_pause_frames) & forward
+        labels[_keep(steer, rate * STEP_S, p.steer_change_rad, p.shortest_frames)] = f"steer_{side}"
+        sharp = _reach(bend, p.sharp_low_1pm, p.sharp_high_1pm)
+        labels[_keep(sharp, rate * STEP_S, p.sharp_change_rad, p.shortest_frames)] = f"sharp_steer_{side}"
+        # Signed speed makes the sign of curvature that of the wheel, so the rear swings to the named side.
+        backing = (sign * curvature >= p.reverse_steer_1pm) & (longitudinal == "reverse")
+        labels[_keep(backing, rate * STEP_S, p.reverse_change_rad, p.shortest_frames)] = f"reverse_{side}"
+    return _absorb_short(labels, p.shortest_frames).astype(str)
+
+
+def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
+    """(first, end) of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _reach(signal: Array, low: float, high: float) -> np.ndarray:
+    """Runs above `low` that touch `high`."""
+    found = signal >= low
+    for first, end in _runs(found):
+        if signal[first:end].max() < high - 1e-9:
+            found[first:end] = False
+    return found
+
+
+def _close(mask: np.ndarray, pause: int) -> np.ndarray:
+    """Fill pauses shorter than `pause` frames between runs."""
+    closed = mask.copy()
+    runs = _runs(mask)
+    for (_, end), (first, _) in zip(runs, runs[1:], strict=False):
+        if first - end < pause:
+            closed[end:first] = True
+    return closed
+
+
+def _keep(mask: np.ndarray, change_per_frame: Array, least_change: float, shortest: int) -> np.ndarray:
+    """Runs at least `shortest` long whose summed change is at least `least_change` in size."""
+    kept = mask.copy()
+    for first, end in _runs(mask):
+        if end - first < shortest or abs(change_per_frame[first:end].sum()) < least_change:
+            kept[first:end] = False
+    return kept
+
+
+def _absorb_short(labels: np.ndarray, shortest: int) -> np.ndarray:
+    """Give each span shorter than `shortest` to a neighbour; the first and last may be short.
+
+    A neighbour of the same kind (the gentle ramp of a strong brake) comes before the longer one.
+    """
+    cuts = [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist(), len(labels)]
+    spans = [[labels[a], b - a] for a, b in zip(cuts, cuts[1:], strict=False)]
+    i = 1
+    while i < len(spans) - 1:
+        if spans[i][1] >= shortest:
+            i += 1
+            continue
+        to = max((i - 1, i + 1), key=lambda j: (_kind(spans[j][0]) == _kind(spans[i][0]), spans[j][1], -j))
+        spans[to][1] += spans[i][1]
+        del spans[i]
+        i = max(i - 1, 1)
+        if spans[i - 1][0] == spans[i][0]:
+            spans[i - 1][1] += spans[i][1]
+            del spans[i]
+            i = max(i - 1, 1)
+    return np.repeat([label for label, _ in spans], [length for _, length in spans])
+
+
+def _kind(label: str) -> str:
+    return label.rsplit("_", 1)[-1]  # accelerate, decelerate, left, right, ...
+
+
+def _spans(axis: str, t_us: np.ndarray, labels: np.ndarray) -> tuple[Span, ...]:
+    cuts = [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist(), len(labels)]
+    ends = np.append(t_us, t_us[-1] + STEP_US)
+    return tuple(
+        Span(axis, str(labels[a]), int(t_us[a]), int(ends[b])) for a, b in zip(cuts, cuts[1:], strict=False)
+    )

@@ -1,0 +1,107 @@
+"""Vocabulary order and trajectory tokens.
+
+Ids: base tokenizer, then `<i0>`..., future bins first and history bins after them, then 29 special strings in a fixed
+order (`<|image_pad|>` is one of them and already exists, so 28 are new). Source: the released Alpamayo-R1 vocabulary.
+Knows nothing of text tokenizers or models.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causaldrive.ground.words import FUTURE_STEPS, HISTORY_STEPS
+from causaldrive.student.config import StudentConfig, TrajectoryTokenSettings
+
+SPECIAL_NAMES = (
+    "prompt_start", "prompt_end",
+    "image_start", "image_pre_tkn", "image_pad", "image_end",
+    "traj_history_start", "traj_history_pre_tkn", "traj_history_end",
+    "cot_start", "cot_end",
+    "meta_action_start", "meta_action_end",
+    "traj_future_start", "traj_future_pre_tkn", "traj_future_end",
+    "traj_history", "traj_future",
+    "vectorized_wm", "vectorized_wm_start", "vectorized_wm_end", "vectorized_wm_pre_tkn",
+    "route_start", "route_pad", "route_end",
+    "question_start", "question_end", "answer_start", "answer_end",
+)  # fmt: skip
+CHAT_NAMES = (
+    "endoftext", "im_start", "im_end", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad",
+)  # fmt: skip  # the Qwen marks that a tokenizer of our own needs
+IN_TEXT = ("cot_end", "meta_action_start", "meta_action_end", "traj_future_start")  # may follow <|cot_start|>
+
+
+def special(name: str) -> str:
+    """`traj_history` -> `<|traj_history|>`."""
+    return f"<|{name}|>"
+
+
+def trajectory_strings(count: int) -> list[str]:
+    """`<i0>` ... `<i{count-1}>`."""
+    return [f"<i{i}>" for i in range(count)]
+
+
+class FutureTokens:
+    """bin = round((a - min) / (max - min) * (bins - 1)), flattened a_0, kappa_0, a_1, kappa_1, ...: 128 tokens."""
+
+    def __init__(self, settings: TrajectoryTokenSettings, bins: int):
+        self.low = np.asarray(settings.future_dims_min, np.float64)
+        self.high = np.asarray(settings.future_dims_max, np.float64)
+        self.bins = bins
+
+    def encode(self, actions: NDArray) -> NDArray[np.int64]:
+        """Normalised actions (..., 64, 2) to bins (..., 128); half to even, clamped."""
+        return _to_bins(actions, self.low, self.high, self.bins).reshape(*np.shape(actions)[:-2], 2 * FUTURE_STEPS)
+
+    def decode(self, bins: NDArray) -> NDArray[np.float64]:
+        """Bins (..., 128) to normalised actions (..., 64, 2)."""
+        pairs = np.asarray(bins).reshape(*np.shape(bins)[:-1], FUTURE_STEPS, 2)
+        return self.low + pairs / (self.bins - 1) * (self.high - self.low)
+
+
+class HistoryTokens:
+    """Differences of the 16 history positions (dx, dy, dz per step) in linear bins.
+
+    With `pad_origin_at_beginning` the origin is put before the 16 points (the released layout): 48 tokens, of which
+    the first difference reaches from t0 back to the oldest point and saturates above about 2.7 m/s. Without it the
+    15 true steps are written: 45 tokens.
+    """
+
+    def __init__(self, settings: TrajectoryTokenSettings, bins: int):
+        self.low, self.high = np.asarray(settings.history_min_m), np.asarray(settings.history_max_m)
+        self.bins, self.pad_origin = bins, settings.pad_origin_at_beginning
+
+    def encode(self, history_xyz_in_rig_m: NDArray) -> NDArray[np.int64]:
+        """Positions (..., 16, 3) to bins (..., 48) or (..., 45)."""
+        points = np.asarray(history_xyz_in_rig_m, np.float64)
+        if self.pad_origin:
+            points = np.concatenate([np.zeros_like(points[..., :1, :]), points], axis=-2)
+        bins = _to_bins(np.diff(points, axis=-2), self.low, self.high, self.bins)
+        return bins.reshape(*points.shape[:-2], -1)
+
+    def decode(self, bins: NDArray) -> NDArray[np.float64]:
+        """Bins to positions (..., 16, 3) that end at the origin; the saturating first difference is not used."""
+        steps = np.asarray(bins).reshape(*np.shape(bins)[:-1], -1, 3)[..., -(HISTORY_STEPS - 1) :, :]
+        deltas = self.low + steps / (self.bins - 1) * (self.high - self.low)
+        points = np.concatenate([np.zeros_like(deltas[..., :1, :]), np.cumsum(deltas, axis=-2)], axis=-2)
+        return points - points[..., -1:, :]
+
+
+def _to_bins(values: NDArray, low: NDArray, high: NDArray, bins: int) -> NDArray[np.int64]:
+    scaled = (np.asarray(values, np.float64) - low) / (high - low) * (bins - 1)
+    return np.clip(np.round(scaled), 0, bins - 1).astype(np.int64)
+
+
+def text_allowed(config: StudentConfig) -> NDArray[np.bool_]:
+    """(vocab_size,) ids that may be written before the trajectory: plain text and the marks of IN_TEXT."""
+    allowed = np.zeros(config.vocab_size, bool)
+    allowed[: config.text_vocab_size] = True
+    allowed[[config.id_of(name) for name in IN_TEXT]] = True
+    return allowed
+
+
+def future_allowed(config: StudentConfig) -> NDArray[np.bool_]:
+    """(vocab_size,) ids that may be written after `<|traj_future_start|>`: the future bins."""
+    allowed = np.zeros(config.vocab_size, bool)
+    allowed[config.traj_token_start_idx : config.traj_token_start_idx + config.future_bins] = True
+    return allowed

@@ -1,0 +1,293 @@
+"""One drive of one scene: observations out, plans in, ticks scored, failures kept apart from scores.
+
+An episode asks its policy for a plan every `decision_every_s` and follows it at 10 Hz under actuator limits.
+The first `WARM_UP_S` are driven by the world's own driver (the expert, or the log) so that the ego history is full.
+Knows nothing of models: a policy is whatever turns observations into plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from causaldrive.clips.geometry import from_frame, project_on_polyline, to_frame, wrap_angle
+from causaldrive.ground.words import FUTURE_STEPS, HISTORY_STEPS, STEP_S, STEP_US
+from causaldrive.worlds.expert import Explanation, explain
+from causaldrive.worlds.scenes import SceneSpec
+from causaldrive.worlds.scoring import Score, Scorer, score_drive
+from causaldrive.worlds.state import SceneContext, WorldState
+
+WARM_UP_S = 1.6
+MAX_DEVIATION_M = 4.0  # a log replay is cut where the ego is farther than this from the log (public AlpaSim)
+
+
+@dataclass(frozen=True)
+class ReplaySpec:
+    """A replayed log as a scene: the recording's directory and the moment the policy takes over."""
+
+    recording: Path
+    t_start_us: int
+    duration_s: float = 8.0
+
+    @property
+    def scene_id(self) -> str:
+        return f"{self.recording.name}@{self.t_start_us}"
+
+
+Spec = SceneSpec | ReplaySpec
+
+
+@dataclass(frozen=True)
+class DriveSettings:
+    decision_every_s: float = 0.5  # one query of the policy per this time
+    duration_s: float = 14.0  # of one drive, warm-up included
+    camera: bool = True  # render what the policy sees
+    frame_offsets_s: tuple[float, ...] = (-0.4, 0.0)  # frames of one observation, oldest first
+    keep_video: bool = False  # render every tick and keep it in the result
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy may see at one decision step, and `truth`, which it may not: that is for rewards and metrics."""
+
+    scene_id: str
+    t_us: int
+    frames: np.ndarray | None  # (F, H, W, 3) uint8, oldest first
+    history_xyz_in_rig_m: np.ndarray  # (16, 3), the last is the origin
+    history_yaw_rad: np.ndarray  # (16,)
+    speed_mps: float
+    acceleration_mps2: float
+    curvature_1pm: float
+    truth: Explanation
+
+
+@dataclass(frozen=True)
+class Plan:
+    """64 way-points at 10 Hz in the rig frame at the decision step, what the policy says, and its own notes."""
+
+    xy_in_rig_m: np.ndarray  # (64, 2)
+    yaw_rad: np.ndarray  # (64,)
+    text: str = ""
+    samples_xy_in_rig_m: np.ndarray | None = None  # (K, 64, 2) further samples, for pictures
+    notes: dict = field(default_factory=dict)  # stays in the policy's process
+
+    def problem(self) -> str | None:
+        """Why this plan cannot be driven, or None."""
+        if self.xy_in_rig_m.shape != (FUTURE_STEPS, 2) or self.yaw_rad.shape != (FUTURE_STEPS,):
+            return f"plan has shapes {self.xy_in_rig_m.shape} and {self.yaw_rad.shape}, expected (64, 2) and (64,)"
+        if not (np.isfinite(self.xy_in_rig_m).all() and np.isfinite(self.yaw_rad).all()):
+            return "plan holds values that are not numbers"
+        return None
+
+
+class Policy(Protocol):
+    def act(self, observations: Sequence[Observation]) -> Sequence[Plan | Exception]:
+        """One plan per observation, or the exception that kept it from planning."""
+        ...
+
+
+@dataclass(frozen=True)
+class DecisionRecord:
+    """One decision step as it was driven."""
+
+    tick: int  # index into EpisodeResult.states
+    t_us: int
+    text: str
+    truth: Explanation
+    speeds_mps: np.ndarray  # (65,) now and planned
+    xy_in_rig_m: np.ndarray  # (64, 2)
+    yaw_rad: np.ndarray  # (64,)
+    lane_offset_m: np.ndarray  # (65,) lateral offset from the route now and along the plan, left positive
+    samples_xy_in_rig_m: np.ndarray | None = None
+
+
+@dataclass
+class EpisodeResult:
+    """One finished drive. `failure` is set when the policy broke; such a drive has no score."""
+
+    spec: Spec
+    states: list[WorldState]
+    decisions: list[DecisionRecord]
+    events: list
+    score: Score | None
+    failure: str | None = None
+    ended: str = "time"  # 'time', 'event', 'deviation', 'failure'
+    frames: np.ndarray | None = None  # (T, H, W, 3) when keep_video
+    context: SceneContext | None = None  # when keep_video
+
+
+class Episode:
+    """One drive in progress. `world` needs: context, state, history, step(), finished; see worlds.town, worlds.replay."""
+
+    def __init__(self, spec: Spec, world, warm_up, settings: DriveSettings, scene_view, reference_m: float):
+        """`warm_up(history) -> (acceleration, curvature)` drives first; `scene_view` renders, None without camera."""
+        self.spec, self.world, self.settings, self.view, self.reference_m = (
+            spec,
+            world,
+            settings,
+            scene_view,
+            reference_m,
+        )
+        self.states: list[WorldState] = list(world.history[-1:])
+        self.decisions: list[DecisionRecord] = []
+        self.scorer = Scorer(world.context)
+        self.pictures: dict[int, np.ndarray] = {}
+        self.failure: str | None = None
+        self.ended: str | None = None
+        self._every = round(settings.decision_every_s / STEP_S)
+        self._offsets = [round(offset / STEP_S) for offset in settings.frame_offsets_s]
+        self._warm_ticks = round(WARM_UP_S / STEP_S)
+        self._render()
+        for _ in range(self._warm_ticks):
+            self._tick(*warm_up(world.history))
+        self._drive_from = len(self.states) - 1
+
+    @property
+    def tick(self) -> int:
+        return len(self.states) - 1
+
+    def observe(self) -> Observation:
+        states = self.world.history[-HISTORY_STEPS:]
+        now = states[-1].ego
+        xy = np.array([state.ego.xy_in_local_m for state in states])
+        yaw = np.array([state.ego.yaw_rad for state in states])
+        history = np.zeros((HISTORY_STEPS, 3))
+        history[:, :2] = to_frame(xy, now.xy_in_local_m, now.yaw_rad)
+        frames = None
+        if self.view is not None:
+            frames = np.stack([self.pictures[max(self.tick + offset, 0)] for offset in self._offsets])
+        return Observation(
+            scene_id=self.spec.scene_id,
+            t_us=states[-1].t_us,
+            frames=frames,
+            history_xyz_in_rig_m=history,
+            history_yaw_rad=wrap_angle(yaw - now.yaw_rad),
+            speed_mps=now.speed_mps,
+            acceleration_mps2=now.acceleration_mps2,
+            curvature_1pm=now.curvature_1pm,
+            truth=explain(self.world.history, self.world.context),
+        )
+
+    def advance(self, plan: Plan | Exception, truth: Explanation) -> None:
+        """Follow the plan until the next decision step, or until the drive ends."""
+        problem = f"{type(plan).__name__}: {plan}" if isinstance(plan, Exception) else plan.problem()
+        if problem is not None or isinstance(plan, Exception):
+            self.failure, self.ended = problem, "failure"
+            return
+        start = self.world.state.ego
+        self._record(plan, truth)
+        follower = PlanFollower(plan, start.xy_in_local_m, start.yaw_rad, start.speed_mps)
+        for step in range(self._every):
+            self._tick(*follower.control(step, self.world.state.ego))
+            if self._check_end():
+                return
+
+    def _check_end(self) -> bool:
+        if self.scorer.fatal:
+            self.ended = "event"
+        elif isinstance(self.spec, ReplaySpec) and self._deviation_m() > MAX_DEVIATION_M:
+            self.ended = "deviation"
+        elif self.world.finished or self.tick * STEP_S >= self.settings.duration_s - 1e-6:
+            self.ended = "time"
+        return self.ended is not None
+
+    def _deviation_m(self) -> float:
+        """Distance from the log's path, not from its position: stopping late is not leaving the log."""
+        _, offset = project_on_polyline(self.world.state.ego.xy_in_local_m, self.world.context.route_xy_in_local_m)
+        return abs(float(offset))
+
+    def _tick(self, acceleration_mps2: float, curvature_1pm: float) -> None:
+        self.world.step(acceleration_mps2, curvature_1pm)
+        self.states.append(self.world.state)
+        self.scorer.add(self.world.state)
+        self._render()
+
+    def _render(self) -> None:
+        if self.view is None or not (self.settings.keep_video or self._wanted(self.tick)):
+            return
+        self.pictures[self.tick] = self.view.render(self.world.state)
+        if not self.settings.keep_video:
+            self.pictures.pop(min(self.pictures) if len(self.pictures) > 8 else -1, None)
+
+    def _wanted(self, tick: int) -> bool:
+        """Is this tick's frame part of an observation at some decision step?"""
+        return tick == 0 or any((tick - offset - self._warm_ticks) % self._every == 0 for offset in self._offsets)
+
+    def _record(self, plan: Plan, truth: Explanation) -> None:
+        ego = self.world.state.ego
+        path = np.concatenate([np.zeros((1, 2)), plan.xy_in_rig_m])
+        _, offset = project_on_polyline(
+            from_frame(path, ego.xy_in_local_m, ego.yaw_rad), self.world.context.route_xy_in_local_m
+        )
+        self.decisions.append(
+            DecisionRecord(
+                self.tick,
+                self.world.state.t_us,
+                plan.text,
+                truth,
+                plan_speeds(plan, ego.speed_mps),
+                plan.xy_in_rig_m,
+                plan.yaw_rad,
+                offset,
+                plan.samples_xy_in_rig_m,
+            )  # fmt: skip
+        )
+
+    def result(self) -> EpisodeResult:
+        driven = self.states[self._drive_from :]
+        score = None
+        if self.failure is None:
+            score = score_drive(self.scorer.events, driven, self.world.context.route_xy_in_local_m, self.reference_m)
+        frames = np.stack([self.pictures[i] for i in range(len(self.states))]) if self.settings.keep_video else None
+        context = self.world.context if self.settings.keep_video else None
+        return EpisodeResult(self.spec, self.states, self.decisions, self.scorer.events, score, self.failure,
+                             self.ended or "time", frames, context)  # fmt: skip
+
+
+def plan_speeds(plan: Plan, speed_mps: float) -> np.ndarray:
+    """(65,) speeds of a plan, now first: length of each 0.1 s step, signed by its direction along the heading."""
+    path = np.concatenate([np.zeros((1, 2)), plan.xy_in_rig_m])
+    yaw = np.concatenate([[0.0], plan.yaw_rad[:-1]])
+    step = np.diff(path, axis=0)
+    along = step[:, 0] * np.cos(yaw) + step[:, 1] * np.sin(yaw)
+    return np.concatenate([[speed_mps], along / STEP_S])
+
+
+class PlanFollower:
+    """Turns a plan into acceleration and curvature per tick: the plan's own curvature plus feedback on the errors.
+
+    curvature = kappa_plan + k_y e_y + k_psi e_psi with e the plan's pose seen from the ego; gains fall with speed so
+    that the loop is stable at 10 Hz.
+    """
+
+    def __init__(self, plan: Plan, xy_in_local_m: np.ndarray, yaw_rad: float, speed_mps: float):
+        path = np.concatenate([np.zeros((1, 2)), plan.xy_in_rig_m])
+        self.xy = from_frame(path, xy_in_local_m, yaw_rad)
+        self.yaw = np.concatenate([[0.0], plan.yaw_rad]) + yaw_rad
+        self.speed = plan_speeds(plan, speed_mps)
+        turn = wrap_angle(np.diff(self.yaw))
+        ahead = np.maximum(np.abs(self.speed[1:]) * STEP_S, 0.05)
+        self.curvature = np.where(self.speed[1:] > 0.3, turn / ahead, 0.0)
+
+    def control(self, step: int, ego) -> tuple[float, float]:
+        acceleration = (self.speed[step + 1] - ego.speed_mps) / STEP_S
+        error = to_frame(self.xy[step + 1], ego.xy_in_local_m, ego.yaw_rad)
+        lateral = error[1] - 0.5 * self.curvature[step] * (ego.speed_mps * STEP_S) ** 2
+        heading = float(wrap_angle(self.yaw[step] - ego.yaw_rad))
+        reach = max(ego.speed_mps, 3.0)
+        feedback = 2.0 * lateral / reach**2 + 1.2 * heading / reach
+        curvature = self.curvature[step] + (feedback if ego.speed_mps > 0.3 else 0.0)
+        return float(acceleration), float(np.clip(curvature, -0.2, 0.2))
+
+
+def strip_notes(plan: Plan | Exception) -> Plan | Exception:
+    """The plan as it travels to the world's process."""
+    return plan if isinstance(plan, Exception) else replace(plan, notes={})
+
+
+def step_time_us(tick: int) -> int:
+    return tick * STEP_US

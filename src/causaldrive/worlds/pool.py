@@ -1,0 +1,240 @@
+"""Episodes side by side in worker processes; the policy is batched over them in this one.
+
+Each worker owns one renderer and any number of episodes. `drive` runs many scenes to their end with one policy;
+`WorldPool` is its engine. A scene that breaks or a policy that raises ends that episode with its failure; the batch
+goes on. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from causaldrive.clips.geometry import project_on_polyline
+from causaldrive.clips.store import read_recording
+from causaldrive.ground.progress import Meter
+from causaldrive.worlds.episode import (
+    DriveSettings,
+    Episode,
+    EpisodeResult,
+    Observation,
+    Plan,
+    Policy,
+    ReplaySpec,
+    Spec,
+    strip_notes,
+)
+from causaldrive.worlds.expert import ExpertDriver
+from causaldrive.worlds.renderer import Renderer
+from causaldrive.worlds.replay import ReplayWorld
+from causaldrive.worlds.scenes import build_scene, default_camera
+from causaldrive.worlds.town import TownWorld
+
+
+@dataclass(frozen=True)
+class BrokenScene:
+    """A scene that could not be opened or driven on; counted apart from every score."""
+
+    reason: str
+
+
+Reply = Observation | EpisodeResult | BrokenScene
+
+
+class Worker:
+    """Runs episodes in one process; also usable in-process, which is how tests compare the two."""
+
+    def __init__(self, settings: DriveSettings, backend: str = "auto"):
+        self.settings = settings
+        self.renderer = Renderer(default_camera(), backend) if settings.camera else None
+        self.episodes: dict[int, tuple[Episode, Observation]] = {}
+
+    def start(self, key: int, spec: Spec) -> Reply:
+        return self._guarded(key, lambda: self._open(key, spec))
+
+    def advance(self, key: int, plan: Plan | Exception) -> Reply:
+        return self._guarded(key, lambda: self._advance(key, plan))
+
+    def _open(self, key: int, spec: Spec) -> Reply:
+        world, warm_up, reference_m = _open_world(spec, self.settings)
+        view = self.renderer.open(world.context) if self.renderer else None
+        settings = self.settings
+        if isinstance(spec, ReplaySpec):
+            settings = replace(settings, duration_s=spec.duration_s)
+        episode = Episode(spec, world, warm_up, settings, view, reference_m)
+        self.episodes[key] = (episode, episode.observe())
+        return self.episodes[key][1]
+
+    def _advance(self, key: int, plan: Plan | Exception) -> Reply:
+        episode, observation = self.episodes[key]
+        episode.advance(plan, observation.truth)
+        if episode.ended is None:
+            self.episodes[key] = (episode, episode.observe())
+            return self.episodes[key][1]
+        self.drop(key)
+        return episode.result()
+
+    def drop(self, key: int) -> None:
+        episode, _ = self.episodes.pop(key, (None, None))
+        if episode is not None and episode.view is not None:
+            episode.view.close()
+
+    def _guarded(self, key: int, call) -> Reply:
+        try:
+            return call()
+        except Exception as error:  # one broken scene must not stop the batch
+            self.drop(key)
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            return BrokenScene(f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})")
+
+
+def _open_world(spec: Spec, settings: DriveSettings):
+    """World, warm-up driver and the reference drive's distance along the route."""
+    if isinstance(spec, ReplaySpec):
+        recording = read_recording(spec.recording)
+        world = ReplayWorld(recording, spec.t_start_us)
+        end_us = spec.t_start_us + round(spec.duration_s * 1e6)
+        return world, world.log_control, world.log_distance_m(spec.t_start_us, end_us)
+    reference_m = expert_distance_m(spec, settings)
+    world = TownWorld(build_scene(spec))
+    return world, ExpertDriver(world.context).control, reference_m
+
+
+def expert_distance_m(spec: Spec, settings: DriveSettings) -> float:
+    """How far the expert comes along the route after the warm-up, in the time of one drive."""
+    result = drive_expert(spec, replace(settings, camera=False, keep_video=False), reference_m=1.0)
+    return result.score.distance_m if result.score else 0.0
+
+
+def drive_expert(spec: Spec, settings: DriveSettings, reference_m: float | None = None, view=None) -> EpisodeResult:
+    """The privileged expert drives the whole scene, scored like any policy."""
+    reference = expert_distance_m(spec, settings) if reference_m is None else reference_m
+    world = TownWorld(build_scene(spec))
+    driver = ExpertDriver(world.context)
+    episode = Episode(spec, world, driver.control, settings, view, reference)
+    while not episode._check_end():
+        episode._tick(*driver.control(world.history))
+    return episode.result()
+
+
+def _serve(connection: Connection, settings: DriveSettings, backend: str) -> None:
+    worker = Worker(settings, backend)
+    while True:
+        message = connection.recv()
+        if message is None:
+            return
+        call, jobs = message
+        handler = {"start": worker.start, "advance": worker.advance}[call]
+        connection.send([(key, handler(key, job)) for key, job in jobs])
+
+
+class WorldPool:
+    """`workers` processes that hold episodes. Use as a context manager; keys are chosen by the caller."""
+
+    def __init__(self, settings: DriveSettings, workers: int = 2, backend: str = "auto"):
+        self.settings = settings
+        spawn = mp.get_context("spawn")
+        self._ends: list[Connection] = []
+        self._processes = []
+        for _ in range(workers):
+            ours, theirs = spawn.Pipe()
+            process = spawn.Process(target=_serve, args=(theirs, settings, backend), daemon=True)
+            process.start()
+            theirs.close()
+            self._ends.append(ours)
+            self._processes.append(process)
+        self._home: dict[int, int] = {}
+
+    def __enter__(self) -> WorldPool:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for end in self._ends:
+            try:
+                end.send(None)
+            except (BrokenPipeError, OSError):
+                continue
+        for process in self._processes:
+            process.join(timeout=5)
+            if process.is_alive():
+                process.terminate()
+
+    def start(self, jobs: Sequence[tuple[int, Spec]]) -> dict[int, Reply]:
+        """Open scenes under the given keys; each reply is the first observation (or a broken scene)."""
+        for key, _ in jobs:
+            self._home[key] = key % len(self._ends)
+        return self._call("start", jobs)
+
+    def advance(self, plans: Sequence[tuple[int, Plan | Exception]]) -> dict[int, Reply]:
+        """Send one plan per running episode; each reply is the next observation or the episode's result."""
+        return self._call("advance", [(key, strip_notes(plan)) for key, plan in plans])
+
+    def _call(self, call: str, jobs: Sequence[tuple]) -> dict[int, Reply]:
+        shares: dict[int, list] = {}
+        for key, job in jobs:
+            shares.setdefault(self._home[key], []).append((key, job))
+        for home, share in shares.items():
+            self._ends[home].send((call, share))
+        replies: dict[int, Reply] = {}
+        for home, share in shares.items():
+            try:
+                replies.update(self._ends[home].recv())
+            except (EOFError, ConnectionResetError):
+                code = self._processes[home].exitcode
+                replies.update({key: BrokenScene(f"the world's process died (exit code {code})") for key, _ in share})
+        return replies
+
+
+def drive(
+    specs: Sequence[Spec], policy: Policy, pool: WorldPool, batch: int = 48, label: str = "drive"
+) -> Iterator[tuple[int, EpisodeResult | BrokenScene]]:
+    """Drive every scene to its end, at most `batch` at a time; yields (index into specs, result) as they end."""
+    waiting = list(enumerate(specs))[::-1]
+    seeing: dict[int, Observation] = {}
+    with Meter(label, total=len(specs), unit="scenes") as meter:
+        while waiting or seeing:
+            opening = [waiting.pop() for _ in range(min(len(waiting), batch - len(seeing)))]
+            replies = pool.start(opening) if opening else {}
+            if seeing:
+                keys = sorted(seeing)
+                plans = _act(policy, [seeing[key] for key in keys])
+                replies.update(pool.advance(list(zip(keys, plans, strict=True))))
+            seeing = {**{k: v for k, v in replies.items() if isinstance(v, Observation)}}
+            for key in sorted(replies):
+                reply = replies[key]
+                if not isinstance(reply, Observation):
+                    meter.advance()
+                    yield key, reply
+
+
+def _act(policy: Policy, observations: list[Observation]) -> list[Plan | Exception]:
+    try:
+        plans = list(policy.act(observations))
+    except Exception as error:  # the whole batch failed: every episode in it ends with that failure
+        return [error] * len(observations)
+    assert len(plans) == len(observations), "a policy returns one plan per observation"
+    return plans
+
+
+class ConstantVelocity:
+    """The simplest rival: keeps speed and heading."""
+
+    def act(self, observations: Sequence[Observation]) -> list[Plan]:
+        return [constant_velocity_plan(observation.speed_mps) for observation in observations]
+
+
+def constant_velocity_plan(speed_mps: float) -> Plan:
+    ahead = speed_mps * 0.1 * np.arange(1, 65)
+    return Plan(np.stack([ahead, np.zeros(64)], axis=1), np.zeros(64))
+
+
+def route_distance_m(states, route_xy_m: np.ndarray) -> float:
+    """Distance along the route between the first and the last state."""
+    arcs, _ = project_on_polyline(np.array([states[0].ego.xy_in_local_m, states[-1].ego.xy_in_local_m]), route_xy_m)
+    return float(arcs[1] - arcs[0])
