@@ -65,26 +65,34 @@ def ego_at_10hz(ego: EgoMotion) -> EgoMotion:
     return resample_ego(ego, np.arange(ego.t_us[0], ego.t_us[-1] + 1, STEP_US, dtype=np.int64))
 
 
+def driven_path(ego: EgoMotion, step_m: float = 1.0) -> np.ndarray:
+    """(R, 2) points of the driven path at least `step_m` apart, so that standing and its jitter add none; R >= 1."""
+    xy = ego.position_in_local_m[:, :2]
+    kept = [xy[0]]
+    for point in xy[1:]:
+        if np.hypot(*(point - kept[-1])) >= step_m:
+            kept.append(point)
+    return np.array(kept)
+
+
 def motion_from_poses(
-    t_us: np.ndarray, position_in_local_m: np.ndarray, quat_local_to_rig: np.ndarray
+    t_us: np.ndarray, position_in_local_m: np.ndarray, quat_local_to_rig: np.ndarray, source: str = "poses"
 ) -> EgoMotion:
     """v = R^T dp/dt, a = R^T d2p/dt2 (inertial, without gravity), curvature = yaw rate / forward speed.
 
     `t_us` (T,) strictly increasing, positions (T, 3), quaternions (T, 4). Curvature is 0 below `STANDSTILL_MPS`.
-    Raises UserError for fewer than two poses, NaN, or times that do not increase.
+    Raises UserError naming `source` for fewer than two poses, NaN, or times that do not increase.
     """
     t_us = np.asarray(t_us, np.int64)
     zeros = np.zeros((len(t_us), 3))
     bare = EgoMotion(t_us, np.asarray(position_in_local_m, float), np.asarray(quat_local_to_rig, float),
                      zeros, zeros, zeros[:, 0])  # fmt: skip
-    bare.validate("poses")
+    bare.validate(source)
     grid_t_us, step_s = _uniform_grid(t_us)
     grid = resample_ego(bare, grid_t_us)
     rotation = Rotation.from_quat(grid.quat_local_to_rig, scalar_first=True)
     velocity = rotation.inv().apply(derivative(grid.position_in_local_m, step_s, 1, _VELOCITY_WINDOW_S))
-    acceleration = rotation.inv().apply(
-        derivative(grid.position_in_local_m, step_s, 2, _ACCELERATION_WINDOW_S)
-    )
+    acceleration = rotation.inv().apply(derivative(grid.position_in_local_m, step_s, 2, _ACCELERATION_WINDOW_S))
     yaw_rate = derivative(np.unwrap(grid.yaw_rad), step_s, 1, _VELOCITY_WINDOW_S)
     return EgoMotion(
         t_us=t_us,
@@ -105,14 +113,15 @@ def curvature_of(yaw_rate_radps: np.ndarray, speed_mps: np.ndarray) -> np.ndarra
 def derivative(values: np.ndarray, step_s: float, order: int, window_s: float) -> np.ndarray:
     """Derivative of the given order (0 smooths only) of uniformly sampled values (T, ...), zero-phase.
 
-    The window shrinks to what there is; with fewer samples than a fit needs the derivative is that of a line or 0.
+    The window shrinks to what there is; two samples give the slope of a line, and no second derivative.
     """
+    if len(values) < 3:
+        slope = np.gradient(values, step_s, axis=0) if len(values) == 2 else np.zeros_like(values)
+        return values if order == 0 else slope if order == 1 else np.zeros_like(values)
     wanted = 2 * round(window_s / step_s / 2) + 1
     window = min(max(wanted, 5), len(values) - (len(values) + 1) % 2)
     degree = min(3 if order < 2 else 2, window - 1)
-    if degree < order:
-        return np.zeros_like(values)
-    return savgol_filter(values, window, degree, deriv=order, delta=step_s, axis=0, mode="interp")
+    return np.asarray(savgol_filter(values, window, degree, deriv=order, delta=step_s, axis=0, mode="interp"))
 
 
 def _uniform_grid(t_us: np.ndarray) -> tuple[np.ndarray, float]:

@@ -108,7 +108,5 @@ def sample_frames(
     images = [read_frames(directory, name, times) for name in camera_names]
     if len({image.shape for image in images}) > 1:
         sizes = ", ".join(f"{n} {i.shape[2]}x{i.shape[1]}" for n, i in zip(camera_names, images, strict=True))
-        raise UserError(
-            f"{directory}: cameras of one size expected in a sample, found {sizes}; choose others."
-        )
+        raise UserError(f"{directory}: cameras of one size expected in a sample, found {sizes}; choose others.")
     return np.stack(images)

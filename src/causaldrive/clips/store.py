@@ -8,7 +8,7 @@ check, so that what a reader gets is sound. Knows nothing of where a recording c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -42,16 +42,14 @@ class SetAside:
     reason: str
 
 
-def write_recording(
-    directory: Path, recording: Recording, frames: Mapping[str, Iterable[np.ndarray]]
-) -> None:
+def write_recording(directory: Path, recording: Recording, frames: Mapping[str, Iterable[np.ndarray]]) -> None:
     """Write a whole recording directory; an older one of that name is replaced only when the new one is complete.
 
     `frames` maps each camera of the recording to its (H, W, 3) uint8 RGB images, streamed, one per time stamp.
     Raises UserError when frames and time stamps differ in number, sizes are wrong, or the disk is full.
     """
     assert set(frames) == set(recording.cameras), "frames are expected for exactly the recording's cameras"
-    recording.ego.validate(f"{directory}/ego.parquet")
+    _check(directory, recording)
     with atomic_directory(directory) as temporary:
         pq.write_table(tables.ego_table(recording.ego), temporary / "ego.parquet", compression="zstd")
         for name, (attribute, to_table, _) in _OPTIONAL.items():
@@ -63,9 +61,16 @@ def write_recording(
         write_json(temporary / MARK, _to_json(recording))
 
 
-def _write_camera(
-    target: Path, final: Path, name: str, track: CameraTrack, images: Iterable[np.ndarray]
-) -> None:
+def _check(directory: Path, recording: Recording) -> None:
+    """What cannot be read back is not written."""
+    recording.ego.validate(f"{directory}/ego.parquet")
+    for name, tracks in (("agents", recording.agents), ("lights", recording.lights)):
+        if tracks is not None:
+            tracks.validate(f"{directory}/{name}.parquet")
+            tables.check_times(directory / f"{name}.parquet", tracks.t_us, strictly=False)
+
+
+def _write_camera(target: Path, final: Path, name: str, track: CameraTrack, images: Iterable[np.ndarray]) -> None:
     assert name not in {"ego", *_OPTIONAL} and Path(name).name == name, f"a camera cannot be named {name!r}"
     pq.write_table(tables.frame_times_table(track.t_us), target / f"{name}.parquet", compression="zstd")
     count = encode_video(target / f"{name}.mp4", images, _rate(track.t_us), str(final / f"{name}.mp4"))
@@ -92,9 +97,7 @@ def _to_json(recording: Recording) -> dict[str, Any]:
         "ego_size_m": list(recording.ego_size_m),
         "rear_axle_to_centre_m": recording.rear_axle_to_centre_m,
         "cameras": [asdict(track.camera) for track in recording.cameras.values()],
-        "tables": [
-            name for name, (attribute, _, _) in _OPTIONAL.items() if getattr(recording, attribute) is not None
-        ],
+        "tables": [name for name, (attribute, _, _) in _OPTIONAL.items() if getattr(recording, attribute) is not None],
         "meta": recording.meta,
     }
 
@@ -106,9 +109,7 @@ def read_recording(directory: Path) -> Recording:
     """
     directory = Path(directory)
     if not (directory / MARK).exists():
-        raise UserError(
-            f"{directory} holds no recording; expected a directory with {MARK}, so record or import one."
-        )
+        raise UserError(f"{directory} holds no recording; expected a directory with {MARK}, so record or import one.")
     head = _read_head(directory / MARK)
     optional = {attribute: read(directory / f"{name}.parquet")
                 for name, (attribute, _, read) in _OPTIONAL.items() if name in head["tables"]}  # fmt: skip
@@ -117,7 +118,7 @@ def read_recording(directory: Path) -> Recording:
         source=head["source"],
         licence=head["licence"],
         ego=tables.read_ego(directory / "ego.parquet"),
-        cameras={entry["name"]: _read_camera(directory, entry) for entry in head["cameras"]},
+        cameras={track.camera.name: track for track in (_read_camera(directory, e) for e in head["cameras"])},
         ego_size_m=tuple(head["ego_size_m"]),
         rear_axle_to_centre_m=head["rear_axle_to_centre_m"],
         meta=head["meta"],
@@ -136,14 +137,10 @@ def _read_head(path: Path) -> dict[str, Any]:
     head = read_json(path)
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         found = head.get("format") if isinstance(head, dict) else type(head).__name__
-        raise UserError(
-            f"{path}: format {found!r} found, {FORMAT} expected; record or import it with this version."
-        )
+        raise UserError(f"{path}: format {found!r} found, {FORMAT} expected; record or import it with this version.")
     for name, kind in _HEAD_FIELDS.items():
         if not isinstance(head.get(name), kind):
-            raise UserError(
-                f"{path}: field {name!r} is missing or of the wrong kind; record or import it again."
-            )
+            raise UserError(f"{path}: field {name!r} is missing or of the wrong kind; record or import it again.")
     return head
 
 
@@ -152,17 +149,18 @@ def _read_camera(directory: Path, entry: Any) -> CameraTrack:
         vectors = {name: tuple(entry[name]) for name in ("rig_to_camera_position_m", "rig_to_camera_quat")}
         camera = Camera(**{**entry, **vectors})
     except (TypeError, KeyError) as error:
-        raise UserError(
-            f"{directory / MARK}: a camera entry is incomplete ({error}); import it again."
-        ) from error
+        raise UserError(f"{directory / MARK}: a camera entry is incomplete ({error}); import it again.") from error
     table, video = directory / f"{camera.name}.parquet", directory / f"{camera.name}.mp4"
     t_us, index = tables.read_frame_times(table), index_video(video)
     if len(t_us) != len(index.pts):
         raise UserError(f"{video} has {len(index.pts)} frames, its table {table.name} has {len(t_us)} time stamps; "
                         "the same number expected, so record or import it again.")  # fmt: skip
-    if (index.width_px, index.height_px) != (camera.width_px, camera.height_px):
-        raise UserError(f"{video} is {index.width_px}x{index.height_px} pixels, {MARK} says {camera.width_px}x"
-                        f"{camera.height_px}; the same size expected, so scale the intrinsics with the video.")  # fmt: skip
+    found, stated = (index.width_px, index.height_px), (camera.width_px, camera.height_px)
+    if found != stated:
+        raise UserError(
+            f"{video} is {found[0]}x{found[1]} pixels, {MARK} says {stated[0]}x{stated[1]}; the same size expected, so "
+            "scale the intrinsics with the video."
+        )
     decode_frames(video, [0])
     return CameraTrack(camera, t_us)
 
@@ -177,9 +175,7 @@ def find_recordings(path: Path) -> list[Path]:
         raise UserError(f"{path} is not a directory; expected a recording or a directory of recordings.")
     found = _search(path, _DEPTH)
     if not found:
-        raise UserError(
-            f"{path} holds no recording; expected directories with {MARK}, so record or import some."
-        )
+        raise UserError(f"{path} holds no recording; expected directories with {MARK}, so record or import some.")
     return found
 
 
@@ -201,17 +197,17 @@ def read_recordings(path: Path) -> tuple[list[Recording], list[SetAside]]:
             recording = read_recording(directory)
             first = sound.setdefault(recording.recording_id, recording)
             if first is not recording:
-                raise UserError(f"{directory}: recording id {recording.recording_id!r} is also that of {first.directory}; "
-                                "ids must differ, so remove one of the two.")  # fmt: skip
+                raise UserError(
+                    f"{directory}: recording id {recording.recording_id!r} is also that of {first.directory}; ids must "
+                    "differ, so remove one of the two."
+                )
         except UserError as error:
             aside.append(SetAside(directory, str(error)))
     return list(sound.values()), sorted(aside, key=lambda entry: entry.path)
 
 
 def _empty_below(path: Path) -> list[Path]:
-    children = (
-        [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")] if path.is_dir() else []
-    )
+    children = [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")] if path.is_dir() else []
     return [p for p in sorted(children) if not any(p.iterdir())]
 
 
@@ -240,13 +236,14 @@ def iterate_frames(directory: Path, camera: str) -> Iterator[tuple[int, np.ndarr
     directory = Path(directory)
     t_us = tables.read_frame_times(_camera_table(directory, camera))
     count = 0
-    for count, (t, image) in enumerate(
-        zip(t_us, iterate_video(directory / f"{camera}.mp4"), strict=False), 1
-    ):  # noqa: B007
+    for t, image in zip(t_us, iterate_video(directory / f"{camera}.mp4"), strict=False):
         yield int(t), image
+        count += 1
     if count < len(t_us):
-        raise UserError(f"{directory / camera}.mp4 has {count} frames, its table {len(t_us)} time stamps; the same "
-                        "number expected, so record or import it again.")  # fmt: skip
+        raise UserError(
+            f"{directory / camera}.mp4 has {count} frames, its table {len(t_us)} time stamps; the same number "
+            "expected, so record or import it again."
+        )
 
 
 def _camera_table(directory: Path, camera: str) -> Path:
@@ -265,8 +262,3 @@ def nearest_index(sorted_t_us: np.ndarray, t_us: np.ndarray) -> np.ndarray:
     if len(sorted_t_us) == 1:
         return np.zeros_like(left)
     return np.where(t_us - sorted_t_us[left] <= sorted_t_us[right] - t_us, left, right)
-
-
-def with_meta(recording: Recording, **meta: Any) -> Recording:
-    """The same recording with more meta entries."""
-    return replace(recording, meta={**recording.meta, **meta})

@@ -75,10 +75,7 @@ def _to_table(fields: Sequence[_Field], values: Mapping[str, np.ndarray]) -> pa.
         else:
             parts = value.astype(entry.dtype).reshape(-1, len(entry.columns)).T
             columns.update(
-                {
-                    c: pa.array(np.ascontiguousarray(part))
-                    for c, part in zip(entry.columns, parts, strict=True)
-                }
+                {c: pa.array(np.ascontiguousarray(part)) for c, part in zip(entry.columns, parts, strict=True)}
             )
     return pa.table(columns)
 
@@ -94,12 +91,8 @@ def _from_table(fields: Sequence[_Field], path: Path) -> dict[str, np.ndarray]:
 
 def _column(path: Path, table: pa.Table, name: str, dtype: Any) -> np.ndarray:
     column = table.column(name)
-    if (
-        column.null_count and dtype is not float
-    ):  # a null number becomes NaN and is reported by the type's own check
-        raise UserError(
-            f"{path}: column {name} has {column.null_count} empty cells; a value in each row expected."
-        )
+    if column.null_count and dtype is not float:  # a null number becomes NaN and is reported by the type's own check
+        raise UserError(f"{path}: column {name} has {column.null_count} empty cells; a value in each row expected.")
     if dtype is str:
         if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
             raise UserError(f"{path}: column {name} is {column.type}, expected text; write it as strings.")
@@ -108,9 +101,7 @@ def _column(path: Path, table: pa.Table, name: str, dtype: Any) -> np.ndarray:
         return column.to_numpy().astype(dtype)
     except (ValueError, TypeError, pa.ArrowException) as error:
         expected = np.dtype(dtype).name
-        raise UserError(
-            f"{path}: column {name} is {column.type}, expected {expected}; export it again."
-        ) from error
+        raise UserError(f"{path}: column {name} is {column.type}, expected {expected}; export it again.") from error
 
 
 def check_times(path: Path, t_us: np.ndarray, strictly: bool) -> None:
@@ -200,16 +191,16 @@ _SHAPES = {
     "stop_line": "stop_lines",
     "building": "buildings",
 }
-_LANE_SCALARS = ("speed_limit_mps", "kind", "in_junction", "left_mark", "right_mark", "left_neighbour", "right_neighbour")  # fmt: skip
+_LANE_SCALARS = (
+    "speed_limit_mps", "kind", "in_junction", "left_mark", "right_mark", "left_neighbour", "right_neighbour",
+)  # fmt: skip
 
 
 def map_table(road: RoadMap) -> pa.Table:
     """One row an element; columns that an element does not have are empty."""
     rows = [_lane_row(lane) for lane in road.lanes.values()]
     for element, name in _SHAPES.items():
-        rows += [
-            {"element": element, "id": key, "xy_m": _flat(xy)} for key, xy in getattr(road, name).items()
-        ]
+        rows += [{"element": element, "id": key, "xy_m": _flat(xy)} for key, xy in getattr(road, name).items()]
     return pa.Table.from_pylist(rows, schema=_MAP_SCHEMA)
 
 
@@ -255,7 +246,5 @@ def _flat(xy: np.ndarray) -> list[float]:
 def _points(flat: list[float] | None, where: str) -> np.ndarray:
     values = np.array(flat or [], float)
     if len(values) < 4 or len(values) % 2 or not np.isfinite(values).all():
-        raise UserError(
-            f"{where} has {len(values)} coordinates or some that are not numbers; pairs of x, y expected."
-        )
+        raise UserError(f"{where} has {len(values)} coordinates or some that are not numbers; pairs of x, y expected.")
     return values.reshape(-1, 2)

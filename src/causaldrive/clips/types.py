@@ -114,7 +114,7 @@ class AgentTracks:
         unknown = set(np.unique(self.category)) - set(AGENT_CATEGORIES)
         if unknown:
             raise UserError(
-                f"{source}: agent category {sorted(unknown)[0]!r} found, expected one of {AGENT_CATEGORIES}."
+                f"{source}: agent category {str(min(unknown))!r} found, expected one of {AGENT_CATEGORIES}."
             )
         for name in ("xyz_in_local_m", "yaw_rad", "size_m", "speed_mps"):
             if not np.isfinite(getattr(self, name)).all():
@@ -138,7 +138,7 @@ class LightTracks:
     def validate(self, source: str) -> None:
         unknown = set(np.unique(self.state)) - set(LIGHT_STATES)
         if unknown:
-            raise UserError(f"{source}: light state {sorted(unknown)[0]!r} found, expected one of {LIGHT_STATES}.")
+            raise UserError(f"{source}: light state {str(min(unknown))!r} found, expected one of {LIGHT_STATES}.")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from typing import Any
 
 import av
 import numpy as np
+from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 
 from causaldrive.ground.errors import UserError
 
@@ -64,9 +66,7 @@ def encode_video(path: Path, frames: Iterable[np.ndarray], frames_per_s: Fractio
 
 def _add_stream(container: Any, shape: tuple[int, ...], frames_per_s: Fraction, name: str) -> Any:
     if len(shape) != 3 or shape[2] != 3 or shape[0] % 2 or shape[1] % 2:
-        raise UserError(
-            f"{name}: a frame has shape {shape}, expected (even height, even width, 3); crop or resize it."
-        )
+        raise UserError(f"{name}: a frame has shape {shape}, expected (even height, even width, 3); crop or resize it.")
     stream = container.add_stream("libx264", rate=frames_per_s, options=dict(_ENCODER))
     stream.height, stream.width = shape[:2]
     stream.pix_fmt, stream.gop_size, stream.thread_count = "yuv420p", GOP_FRAMES, 1
@@ -89,11 +89,9 @@ def _index(path: str, _mtime_ns: int, _size: int) -> VideoIndex:
     try:
         with av.open(path) as container:
             stream = container.streams.video[0]
-            packets = [
-                (p.pts, p.is_keyframe) for p in container.demux(stream) if p.pts is not None and p.size
-            ]
+            packets = [(p.pts, p.is_keyframe) for p in container.demux(stream) if p.pts is not None and p.size]
             width, height = stream.codec_context.width, stream.codec_context.height
-    except (av.FFmpegError, OSError, IndexError) as error:
+    except (FFmpegError, OSError, IndexError) as error:
         raise _undecodable(path, error) from error
     packets.sort()
     keyframes = np.array([number for number, (_, key) in enumerate(packets) if key], int)
@@ -113,15 +111,14 @@ def decode_frames(path: Path, numbers: Sequence[int]) -> np.ndarray:
     images: dict[int, np.ndarray] = {}
     try:
         with av.open(str(path)) as container:
+            to_rgb = VideoReformatter()  # one for all frames: it keeps its conversion tables
             for number, frame in _seek_and_decode(container, index, wanted):
-                images[number] = frame.to_ndarray(format="rgb24")
-    except (av.FFmpegError, OSError) as error:
+                images[number] = to_rgb.reformat(frame, format="rgb24").to_ndarray()
+    except (FFmpegError, OSError) as error:
         raise _undecodable(str(path), error) from error
     lost = [number for number in wanted if number not in images]
     if lost:
-        raise UserError(
-            f"{path}: frame {lost[0]} of {len(index.pts)} cannot be decoded; record or import it again."
-        )
+        raise UserError(f"{path}: frame {lost[0]} of {len(index.pts)} cannot be decoded; record or import it again.")
     return np.stack([images[number] for number in numbers])
 
 
@@ -159,14 +156,13 @@ def iterate_video(path: Path, size_px: tuple[int, int] | None = None) -> Iterato
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise UserError(f"{path} holds no video stream; expected a camera video.")
+            to_rgb = VideoReformatter()
             for frame in container.decode(container.streams.video[0]):
-                yield frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA")
-    except (av.FFmpegError, OSError) as error:
+                yield to_rgb.reformat(frame, width, height, "rgb24", interpolation="AREA").to_ndarray()
+    except (FFmpegError, OSError) as error:
         raise _undecodable(str(path), error) from error
 
 
 def _undecodable(path: str, error: Exception) -> UserError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return UserError(
-        f"{path} cannot be decoded as video ({reason}); it is truncated or damaged, so write it again."
-    )
+    return UserError(f"{path} cannot be decoded as video ({reason}); it is truncated or damaged, so write it again.")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from causaldrive.ground.errors import UserError
-from causaldrive.ground.files import digest, read_json, write_json
+from causaldrive.ground.files import digest, read_json, write_json, write_text
 
 _VERSIONS_OF = ("causaldrive", "torch", "transformers", "numpy", "panda3d", "pyarrow", "av")
 
@@ -40,9 +40,9 @@ class Run:
         return read_metrics(self.directory)
 
     def keep_metrics(self, keep: Any) -> None:
-        """Rewrite metrics.jsonl with the lines for which `keep(line)` holds: a resumed stage drops what it will redo."""
+        """Rewrite metrics.jsonl with the lines for which `keep(line)` holds; a resumed stage drops what it redoes."""
         lines = [line for line in self.metrics() if keep(line)]
-        (self.directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_text(self.directory / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:

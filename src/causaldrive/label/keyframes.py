@@ -27,9 +27,7 @@ class Keyframe:
     change: str = ""
 
 
-def find_keyframes(
-    meta: MetaActions, usable_range: tuple[int, int], every_s: float | None = None
-) -> list[Keyframe]:
+def find_keyframes(meta: MetaActions, usable_range: tuple[int, int], every_s: float | None = None) -> list[Keyframe]:
     """Keyframes on the 10 Hz grid of `meta`, sorted, inside `usable_range` (first and last t0_us, both included).
 
     Transitions of either axis come first; of those less than 0.4 s apart the earliest stays. With `every_s` (> 0)

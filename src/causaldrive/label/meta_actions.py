@@ -11,6 +11,7 @@ nothing, knows nothing of maps, agents or files.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,8 +30,8 @@ Array = NDArray[np.float64]
 class Profile:
     """Every threshold of the detector. `low` ends a span, `high` must be reached within it."""
 
-    gentle_low_mps2: float = 0.12
-    gentle_high_mps2: float = 0.2
+    gentle_low_mps2: float = 0.1
+    gentle_high_mps2: float = 0.15
     strong_low_mps2: float = 1.2
     strong_high_mps2: float = 1.4
     speed_change_mps: float = 0.3  # a span that changes the speed by less is none
@@ -199,7 +200,7 @@ def _close(mask: np.ndarray, pause: int) -> np.ndarray:
     """Fill pauses shorter than `pause` frames between runs."""
     closed = mask.copy()
     runs = _runs(mask)
-    for (_, end), (first, _) in zip(runs, runs[1:], strict=False):
+    for (_, end), (first, _) in itertools.pairwise(runs):
         if first - end < pause:
             closed[end:first] = True
     return closed
@@ -215,26 +216,39 @@ def _keep(mask: np.ndarray, change_per_frame: Array, least_change: float, shorte
 
 
 def _absorb_short(labels: np.ndarray, shortest: int) -> np.ndarray:
-    """Give each span shorter than `shortest` to a neighbour; the first and last may be short.
+    """Give each span shorter than `shortest` to a neighbour: one of the same kind first, then the longer one.
 
-    A neighbour of the same kind (the gentle ramp of a strong brake) comes before the longer one.
+    Of the same kind is the gentle ramp of a strong brake. The first and the last span may go on outside the drive, so
+    they are given only to their own kind.
     """
-    cuts = [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist(), len(labels)]
-    spans = [[labels[a], b - a] for a, b in zip(cuts, cuts[1:], strict=False)]
-    i = 1
-    while i < len(spans) - 1:
-        if spans[i][1] >= shortest:
+    spans = _lengths(labels)
+    i = 0
+    while i < len(spans):
+        label, length = spans[i]
+        beside = [j for j in (i - 1, i + 1) if 0 <= j < len(spans)]
+        kin = [j for j in beside if _kind(spans[j][0]) == _kind(label)]
+        takers = kin or (beside if len(beside) == 2 else [])
+        if length >= shortest or not takers:
             i += 1
             continue
-        to = max((i - 1, i + 1), key=lambda j: (_kind(spans[j][0]) == _kind(spans[i][0]), spans[j][1], -j))
-        spans[to][1] += spans[i][1]
-        del spans[i]
-        i = max(i - 1, 1)
-        if spans[i - 1][0] == spans[i][0]:
-            spans[i - 1][1] += spans[i][1]
-            del spans[i]
-            i = max(i - 1, 1)
-    return np.repeat([label for label, _ in spans], [length for _, length in spans])
+        to = max(takers, key=lambda j: spans[j][1])
+        spans[i] = (spans[to][0], length)
+        around = slice(max(i - 1, 0), i + 2)
+        spans[around] = _merged(spans[around])
+        i = max(i - 2, 0)
+    return np.repeat([name for name, _ in spans], [count for _, count in spans])
+
+
+def _lengths(labels: np.ndarray) -> list[tuple[str, int]]:
+    """(label, length) of each span."""
+    cuts = [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist(), len(labels)]
+    return [(str(labels[a]), b - a) for a, b in itertools.pairwise(cuts)]
+
+
+def _merged(spans: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Neighbours of one label made one."""
+    groups = itertools.groupby(spans, key=lambda span: span[0])
+    return [(label, sum(length for _, length in group)) for label, group in groups]
 
 
 def _kind(label: str) -> str:
@@ -244,6 +258,4 @@ def _kind(label: str) -> str:
 def _spans(axis: str, t_us: np.ndarray, labels: np.ndarray) -> tuple[Span, ...]:
     cuts = [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist(), len(labels)]
     ends = np.append(t_us, t_us[-1] + STEP_US)
-    return tuple(
-        Span(axis, str(labels[a]), int(t_us[a]), int(ends[b])) for a, b in zip(cuts, cuts[1:], strict=False)
-    )
+    return tuple(Span(axis, str(labels[a]), int(t_us[a]), int(ends[b])) for a, b in itertools.pairwise(cuts))

@@ -26,7 +26,7 @@ _LONGITUDINAL = {
     "set_speed_tracking": "keep the speed",
     "lead_obstacle_following": "keep the gap",
     "speed_adaptation": "adapt the speed",
-    "gap_searching": "search for a gap",
+    "gap_searching": "seek a gap",
     "acceleration_for_passing": "speed up to pass",
     "yield": "yield",
     "stop_for_static_constraint": "stop",
@@ -56,9 +56,7 @@ class ParsedTrace:
     problems: tuple[str, ...] = ()
 
 
-def compose(
-    longitudinal: str | None, lateral: str | None, direction: str | None, causes: Sequence[Cause]
-) -> str:
+def compose(longitudinal: str | None, lateral: str | None, direction: str | None, causes: Sequence[Cause]) -> str:
     """One sentence of the decision and at most three causes; no cause is said as a clear road.
 
     A direction is spoken with the decisions of `SIDED_LATERAL` and must be there for `DIRECTED_LATERAL`.

@@ -138,7 +138,9 @@ def _trapezoid(points_xy_m: Tensor, yaw_rad: Tensor, dt_s: float) -> tuple[Tenso
     return rows.reshape(batch, 2 * (count - 1), count), target.reshape(batch, -1)
 
 
-def _ridge(rows: Tensor, target: Tensor, order: int, smooth: float, ridge: float, first: Tensor | None = None) -> Tensor:
+def _ridge(
+    rows: Tensor, target: Tensor, order: int, smooth: float, ridge: float, first: Tensor | None = None
+) -> Tensor:
     """Solve min |rows x - target|^2 + smooth |D x|^2 + ridge |x|^2 for x (B, N).
 
     With `first` (B,), the sequence that is smoothed is [first, x] with `first` fixed, and that sequence is returned.

@@ -1,6 +1,7 @@
 """What stands between actions and the expert: Fourier features and an MLP in, one linear layer out.
 
-Feature f of a scalar x: sqrt(2) [sin(2 pi f_i x) | cos(2 pi f_i x)], f_i log-spaced from 1 to 100. Per way-point:
+Features of a scalar x: sqrt(2) [sin(2 pi f_i x) | cos(2 pi f_i x)], f_i log-spaced from min to max frequency (1 to
+100 in the released model; lower in ours, where x spans more than a period and the network is small). Per way-point:
 acceleration (20), curvature (20), time (20). Parameter names are those of the released PerWaypointActionInProjV2.
 Knows nothing of the backbone.
 """
@@ -18,20 +19,32 @@ class FourierFeatures(nn.Module):
 
     freqs: Tensor
 
-    def __init__(self, features: int, max_freq: float):
+    def __init__(self, features: int, min_freq: float, max_freq: float):
         super().__init__()
-        self.max_freq = max_freq
+        self.min_freq, self.max_freq = min_freq, max_freq
         self.register_buffer("freqs", torch.empty(features // 2), persistent=False)
         self.reset_buffers()
 
     def reset_buffers(self) -> None:
         """Write the frequencies again (see `UnicycleActionSpace.reset_buffers`)."""
-        exponents = torch.linspace(0.0, math.log10(self.max_freq), len(self.freqs))
+        exponents = torch.linspace(math.log10(self.min_freq), math.log10(self.max_freq), len(self.freqs))
         self.freqs.data.copy_(10.0**exponents)
 
     def forward(self, x: Tensor) -> Tensor:
         argument = 2 * math.pi * x.float()[..., None] * self.freqs.float()
         return math.sqrt(2) * torch.cat([argument.sin(), argument.cos()], dim=-1)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + 1e-5) * weight, computed in float32 whatever the networks compute in."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-5) * self.weight.float()).to(x.dtype)
 
 
 class _Trunk(nn.Module):
@@ -42,7 +55,7 @@ class _Trunk(nn.Module):
         parts: list[nn.Module] = [nn.Linear(inputs, hidden)]
         for layer in range(layers):
             last = layer == layers - 1
-            parts += [nn.SiLU(), nn.RMSNorm(hidden, eps=1e-5), nn.Linear(hidden, outputs if last else hidden)]
+            parts += [nn.SiLU(), RMSNorm(hidden), nn.Linear(hidden, outputs if last else hidden)]
         self.trunk = nn.Sequential(*parts)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,10 +65,19 @@ class _Trunk(nn.Module):
 class PerWaypointActionInProjV2(nn.Module):
     """Noisy normalised actions (B, 64, 2) and times (B,) to expert inputs (B, 64, hidden)."""
 
-    def __init__(self, out_dim: int, num_enc_layers: int, hidden_size: int, max_freq: float, num_fourier_feats: int):
+    def __init__(
+        self,
+        out_dim: int,
+        num_enc_layers: int,
+        hidden_size: int,
+        max_freq: float,
+        num_fourier_feats: int,
+        min_freq: float = 1.0,
+    ):
         super().__init__()
-        self.sinus = nn.ModuleList(FourierFeatures(num_fourier_feats, max_freq) for _ in range(2))
-        self.timestep_fourier_encoder = FourierFeatures(num_fourier_feats, max_freq)
+        frequencies = (num_fourier_feats, min_freq, max_freq)
+        self.sinus = nn.ModuleList(FourierFeatures(*frequencies) for _ in range(2))
+        self.timestep_fourier_encoder = FourierFeatures(*frequencies)
         self.encoder = _Trunk(3 * num_fourier_feats, hidden_size, out_dim, num_enc_layers)
         self.norm = nn.LayerNorm(out_dim)
 

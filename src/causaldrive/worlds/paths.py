@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from causaldrive.clips.geometry import Array
+from causaldrive.clips.geometry import Array, arc_lengths, pose_on_polyline
 
 
 class Path:
@@ -35,6 +35,14 @@ class Path:
         steps = spacing_m * np.stack([np.cos(middle), np.sin(middle)], axis=1)
         return cls(np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)]), yaw, spacing_m)
 
+    @classmethod
+    def through(cls, points_xy_m: Array) -> Path:
+        """A line through nearly evenly spaced points (M, 2), set on an even grid of the same count."""
+        total = arc_lengths(points_xy_m)[-1]
+        xy, _ = pose_on_polyline(np.linspace(0.0, total, len(points_xy_m)), points_xy_m)
+        step = np.gradient(xy, axis=0)
+        return cls(xy, np.unwrap(np.arctan2(step[:, 1], step[:, 0])), float(total) / (len(xy) - 1))
+
     def reversed(self) -> Path:
         """The same line driven the other way; arc s becomes length - s, offset d becomes -d."""
         return Path(self.xy_m[::-1].copy(), self.yaw_rad[::-1] + math.pi, self.spacing_m)
@@ -51,7 +59,7 @@ class Path:
 
     def offset_line(self, offset_m: float, from_m: float, to_m: float, every_m: float = 2.0) -> Array:
         """(M, 2) points of the parallel line at `offset_m` between two arc lengths, both ends included."""
-        count = max(int(math.ceil((to_m - from_m) / every_m)), 1) + 1
+        count = max(math.ceil((to_m - from_m) / every_m), 1) + 1
         return np.array([self.pose(s, offset_m)[:2] for s in np.linspace(from_m, to_m, count).tolist()])
 
     def project(self, x_m: float, y_m: float, near_arc_m: float, rounds: int = 4) -> tuple[float, float]:

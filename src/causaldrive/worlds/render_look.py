@@ -1,15 +1,16 @@
 """How a scene looks: sky, ground, sun, fog and the colours of its agents, from hints with good defaults.
 
 Reads `SceneContext.appearance`. Shading is 'a + d * max(0, n . s)' with ambient a, sun strength d, normal n and sun
-direction s; static meshes carry it baked into their colours, moving ones get the same numbers as lights.
+direction s, baked into the colours: both back ends then show the same, which their own lighting does not.
 Knows nothing of meshes' shapes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ CAR_RGB: tuple[RGB, ...] = (
     (232, 214, 150), (60, 62, 68), (92, 142, 200), (104, 84, 62), (70, 120, 60),
 )  # fmt: skip
 CLOTHES_RGB: tuple[RGB, ...] = (
-    (250, 210, 40), (240, 90, 160), (60, 200, 235), (245, 245, 245), (250, 140, 50), (150, 230, 80),
+    (250, 210, 40), (240, 90, 160), (60, 200, 235), (235, 60, 60), (250, 140, 50), (150, 230, 80),
 )  # fmt: skip
 FACADE_RGB: tuple[RGB, ...] = (
     (196, 170, 140), (168, 110, 88), (205, 200, 190), (150, 156, 166), (214, 190, 150), (134, 120, 110),
@@ -40,6 +41,7 @@ class Look:
     sky_rgb: RGB = (118, 168, 224)  # at the zenith; the horizon is paler
     ground_rgb: RGB = (104, 138, 78)
     agent_rgb: Mapping[str, RGB] = field(default_factory=dict)  # by agent id
+    building_rgb: tuple[RGB, ...] = FACADE_RGB  # each building takes one
     fog: float = 0.0  # density of exponential fog, 1/m; 0.01 hides things beyond about 200 m
     sun_yaw_rad: float = 0.7  # where the sun stands, in local
     brightness: float = 1.0  # of everything that does not shine itself
@@ -49,9 +51,7 @@ class Look:
     def sun_direction(self) -> np.ndarray:
         """(3,) unit vector towards the sun, in local."""
         flat = np.cos(SUN_HEIGHT_RAD)
-        return np.array(
-            [flat * np.cos(self.sun_yaw_rad), flat * np.sin(self.sun_yaw_rad), np.sin(SUN_HEIGHT_RAD)]
-        )
+        return np.array([flat * np.cos(self.sun_yaw_rad), flat * np.sin(self.sun_yaw_rad), np.sin(SUN_HEIGHT_RAD)])
 
     @property
     def horizon_rgb(self) -> np.ndarray:
@@ -68,7 +68,7 @@ class Look:
     def baked(self, mesh: Mesh) -> Mesh:
         """The mesh with sun, ambient light and brightness worked into its colours."""
         light = AMBIENT + SUN * np.maximum(0.0, mesh.normal @ self.sun_direction)
-        return replace(mesh, rgb=np.clip(mesh.rgb * light[:, None] * self.brightness, 0, 255))
+        return dataclasses.replace(mesh, rgb=np.clip(mesh.rgb * light[:, None] * self.brightness, 0, 255))
 
 
 def look_of(hints: Mapping[str, Any]) -> Look:
@@ -85,6 +85,8 @@ def look_of(hints: Mapping[str, Any]) -> Look:
             given[key] = _number(key, hints[key])
     if "agent_rgb" in hints:
         given["agent_rgb"] = {str(k): _rgb(f"agent_rgb[{k!r}]", v) for k, v in dict(hints["agent_rgb"]).items()}
+    if len(hints.get("building_rgb", ())):
+        given["building_rgb"] = tuple(_rgb("building_rgb", rgb) for rgb in hints["building_rgb"])
     if len(hints.get("trees", ())):
         given["trees"] = _trees(hints["trees"])
     return Look(**given)

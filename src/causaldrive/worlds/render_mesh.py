@@ -74,9 +74,10 @@ def polygons(xyz_m: np.ndarray, rgb: np.ndarray | Sequence[float]) -> Mesh:
 
 
 def flat_quads(xy_m: np.ndarray, rgb: np.ndarray | Sequence[float], z_m: float = 0.0) -> Mesh:
-    """N quads (N, 4, 2) lying at height z."""
+    """N quads (N, 4, 2) lying at height z, lit from above whichever way their corners run."""
     xy = np.asarray(xy_m, float)
-    return polygons(np.concatenate([xy, np.full((*xy.shape[:-1], 1), z_m)], axis=-1), rgb)
+    mesh = polygons(np.concatenate([xy, np.full((*xy.shape[:-1], 1), z_m)], axis=-1), rgb)
+    return replace(mesh, normal=np.tile([0.0, 0.0, 1.0], (len(mesh.normal), 1)))
 
 
 def flat_ring(ring_xy_m: np.ndarray, rgb: Sequence[float], z_m: float = 0.0) -> Mesh:
@@ -168,17 +169,13 @@ def _only(mesh: Mesh, triangles: np.ndarray) -> Mesh:
     return Mesh(mesh.xyz_m[used], mesh.normal[used], mesh.rgb[used], index.reshape(-1, 3))
 
 
-def to_geom(mesh: Mesh, lit: bool = False) -> Geom:
-    """The mesh as a Panda3D Geom; `lit` keeps the normals, otherwise the colours are final."""
-    layout = GeomVertexFormat.get_v3n3c4() if lit else GeomVertexFormat.get_v3c4()
-    fields = [("xyz", "<f4", 3), ("normal", "<f4", 3), ("rgba", "u1", 4)]
-    rows = np.zeros(len(mesh.xyz_m), [field for field in fields if lit or field[0] != "normal"])
+def to_geom(mesh: Mesh) -> Geom:
+    """The mesh as a Panda3D Geom of positions and final colours."""
+    rows = np.zeros(len(mesh.xyz_m), [("xyz", "<f4", 3), ("rgba", "u1", 4)])
     rows["xyz"] = mesh.xyz_m
     rows["rgba"][:, :3] = np.clip(np.rint(mesh.rgb), 0, 255)
     rows["rgba"][:, 3] = 255
-    if lit:
-        rows["normal"] = mesh.normal
-    data = GeomVertexData("mesh", layout, GeomEnums.UH_static)
+    data = GeomVertexData("mesh", GeomVertexFormat.get_v3c4(), GeomEnums.UH_static)
     data.unclean_set_num_rows(len(rows))
     memoryview(data.modify_array(0)).cast("B")[:] = rows.tobytes()  # type: ignore[arg-type]
     geom = Geom(data)

@@ -6,6 +6,7 @@ Knows nothing of Panda3D.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import cv2
@@ -28,8 +29,9 @@ TILE_M = 32.0
 
 def pavement(road: RoadMap) -> Mesh:
     """What lies beside the asphalt: a strip along every lane side without neighbour, and around drivable areas."""
-    strips = [_edge(line, PAVEMENT_WIDTH_M, PAVEMENT_RGB) for line in _outer_sides(road)]
-    kerbs = [_edge(line, KERB_WIDTH_M, KERB_RGB) for line in _outer_sides(road)]
+    sides = list(_outer_sides(road))
+    strips = [_edge(side, PAVEMENT_WIDTH_M, PAVEMENT_RGB) for side in sides]
+    kerbs = [_edge(side, KERB_WIDTH_M, KERB_RGB) for side in sides]
     areas = [shapely.Polygon(ring) for ring in road.drivable.values()]
     rims = [_filled(area.buffer(PAVEMENT_WIDTH_M, join_style="mitre"), PAVEMENT_RGB) for area in areas]
     rim_kerbs = [_filled(area.buffer(KERB_WIDTH_M, join_style="mitre"), KERB_RGB) for area in areas]
@@ -44,9 +46,11 @@ def asphalt(road: RoadMap) -> Mesh:
 
 def paint(road: RoadMap) -> Mesh:
     """Lane marks, stop lines and crosswalk bars."""
-    marks = [_mark(line, kind) for line, kind in _marked_lines(road)]
-    stops = [_ribbon(np.asarray(line, float), STOP_LINE_WIDTH_M, MARK_RGB["white"]) for line in road.stop_lines.values()]
-    bars = [_zebra(ring) for ring in road.crosswalks.values()]
+    marks = [_mark(line, kind) for line, kind in marked_lines(road)]
+    stops = [
+        _ribbon(np.asarray(line, float), STOP_LINE_WIDTH_M, MARK_RGB["white"]) for line in road.stop_lines.values()
+    ]
+    bars = [flat_quads(zebra_bars(ring), MARK_RGB["white"]) for ring in road.crosswalks.values()]
     return join([*marks, *stops, *bars])
 
 
@@ -109,17 +113,18 @@ def _side(line_xy_m: np.ndarray, offset_m: float) -> np.ndarray:
 
 
 def _outer_sides(road: RoadMap) -> Iterator[tuple[np.ndarray, int]]:
-    """Lane boundaries with no neighbour beyond, with the side they look to: 1 left, -1 right."""
+    """Lane boundaries with no neighbour beyond, with the side they look to: 1 left, -1 right. Junctions have none."""
     for lane in road.lanes.values():
-        if lane.left_neighbour is None:
-            yield _thinned(np.asarray(lane.left_xy_m, float)), 1
-        if lane.right_neighbour is None:
-            yield _thinned(np.asarray(lane.right_xy_m, float)), -1
+        if lane.left_neighbour is None and not lane.in_junction:
+            yield _cut(_thinned(np.asarray(lane.left_xy_m, float))), 1
+        if lane.right_neighbour is None and not lane.in_junction:
+            yield _cut(_thinned(np.asarray(lane.right_xy_m, float))), -1
 
 
 def _edge(side: tuple[np.ndarray, int], width_m: float, rgb: tuple[int, int, int]) -> Mesh:
     line, sign = side
-    return _between(_side(line, max(sign, 0) * width_m), _side(line, min(sign, 0) * width_m), rgb)
+    outer = _side(line, sign * width_m)
+    return flat_quads(np.stack([line[:-1], line[1:], outer[1:], outer[:-1]], axis=1), rgb)
 
 
 def _filled(area: shapely.Geometry, rgb: tuple[int, int, int]) -> Mesh:
@@ -148,7 +153,7 @@ def _rings(part: shapely.Geometry, rgb: tuple[int, int, int]) -> list[Mesh]:
     return meshes
 
 
-def _marked_lines(road: RoadMap) -> Iterator[tuple[np.ndarray, str]]:
+def marked_lines(road: RoadMap) -> Iterator[tuple[np.ndarray, str]]:
     """Painted boundaries, each once: neighbours share theirs, and dashes drawn twice would close their gaps."""
     seen: set[tuple] = set()
     for lane in road.lanes.values():
@@ -189,15 +194,15 @@ def _dashes(line_xy_m: np.ndarray, rgb: tuple[int, int, int]) -> Mesh:
     ends = np.minimum(starts + DASH_M, arc[-1])
     points = [_at(line_xy_m, arc, at) for at in (starts, (starts + ends) / 2, ends)]
     meshes = []
-    for a, b in zip(points[:-1], points[1:], strict=True):
+    for a, b in itertools.pairwise(points):
         unit = (b - a) / np.maximum(np.linalg.norm(b - a, axis=1, keepdims=True), 1e-9)
         side = rotate(unit, np.pi / 2) * MARK_WIDTH_M / 2
         meshes.append(flat_quads(np.stack([a - side, b - side, b + side, a + side], axis=1), rgb))
     return join(meshes)
 
 
-def _zebra(ring_xy_m: np.ndarray) -> Mesh:
-    """Bars across the short side of the crosswalk's rectangle, repeated along its long side."""
+def zebra_bars(ring_xy_m: np.ndarray) -> np.ndarray:
+    """(N, 4, 2) bars across the short side of a crosswalk's rectangle, repeated along its long side."""
     middle, (a, b), angle_deg = cv2.minAreaRect(np.asarray(ring_xy_m - ring_xy_m[0], np.float32))
     along = np.deg2rad(angle_deg) + (0.0 if a >= b else np.pi / 2)
     length, depth = max(a, b), min(a, b)
@@ -205,4 +210,4 @@ def _zebra(ring_xy_m: np.ndarray) -> Mesh:
     at = (np.arange(count) - (count - 1) / 2) * (BAR_WIDTH_M + BAR_GAP_M)
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [BAR_WIDTH_M / 2, depth / 2]
     bars = corners[None] + np.stack([at, np.zeros(count)], axis=-1)[:, None]
-    return flat_quads(rotate(bars, along) + np.array(middle) + ring_xy_m[0], MARK_RGB["white"])
+    return rotate(bars, along) + np.array(middle) + ring_xy_m[0]

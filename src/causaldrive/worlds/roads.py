@@ -14,9 +14,9 @@ import numpy as np
 from causaldrive.clips.geometry import Array
 from causaldrive.clips.types import Lane, RoadMap
 from causaldrive.worlds.paths import Path
+from causaldrive.worlds.roadside import draw_buildings
 
 SPACING_M = 1.0
-SIDEWALK_M = 3.2
 CROSS_ARM_M = 60.0  # how far a junction's cross road reaches to each side
 STOP_SETBACK_M = 5.0  # stop line before the junction's edge; the crosswalk lies between
 CROSSWALK_M = 3.0
@@ -115,7 +115,6 @@ def _bend_run(rng: np.random.Generator, length_m: float, min_radius_m: float) ->
         radius = rng.uniform(max(min_radius_m, 60.0), 300.0)
         part = min(left, radius * math.radians(rng.uniform(35, 95)))
         part = left if left - part < 30 else part
-        part = min(part, radius * 1.8) if left - part < 1e-6 else part
         bends.append((part, side / radius))
         left, side = left - part, -side
     return bends
@@ -133,8 +132,6 @@ def curvature_profile(bends: tuple[tuple[float, float], ...]) -> Array:
 
 def build_road(shape: RoadShape, rng: np.random.Generator) -> Road:
     """Build the map of `shape`; `rng` draws the buildings only."""
-    from causaldrive.worlds.roadside import draw_buildings
-
     forward = Path.of_curvature(curvature_profile(shape.bends), SPACING_M)
     parts = _MapParts()
     _add_main_lanes(parts, shape, forward)
@@ -142,7 +139,8 @@ def build_road(shape: RoadShape, rng: np.random.Generator) -> Road:
     if shape.crosswalk_at_m is not None:
         parts.crosswalks["crosswalk"] = _band(shape, forward, shape.crosswalk_at_m - CROSSWALK_M / 2)
     _add_strips(parts, shape, forward)
-    buildings = draw_buildings(shape, forward, crossing, rng)
+    widths = (shape.left_edge_m, -shape.right_edge_m, shape.junction_half_m)
+    buildings = draw_buildings(forward, crossing, widths, rng)
     road_map = RoadMap(parts.lanes, parts.crosswalks, parts.drivable, parts.stop_lines, buildings)
     return Road(shape, forward, forward.reversed(), crossing, road_map)
 
@@ -150,7 +148,7 @@ def build_road(shape: RoadShape, rng: np.random.Generator) -> Road:
 def _cuts(shape: RoadShape) -> list[float]:
     """Arc lengths where lanes are cut into segments; the junction is a segment of its own."""
     length = math.floor(shape.length_m)
-    cuts = np.linspace(0.0, length, max(int(round(length / _SEGMENT_M)), 1) + 1).tolist()
+    cuts = np.linspace(0.0, length, max(round(length / _SEGMENT_M), 1) + 1).tolist()
     if shape.junction_at_m is None:
         return cuts
     near, far = shape.stop_at_m, 2 * shape.junction_at_m - shape.stop_at_m
@@ -179,10 +177,13 @@ def _main_lane(
     lines = [forward.offset_line(sign * o * width, cuts[k], cuts[k + 1]) for o in (index + 0.5, index, index + 1)]
     if way == "opposite":
         lines = [line[::-1].copy() for line in lines]
+    centre, left, right = lines
     after, before = (k + 1, k - 1) if way == "forward" else (k - 1, k + 1)
     return Lane(
         f"{way}_{index}_{k}",
-        *lines,
+        centre,
+        left,
+        right,
         in_junction=junction,
         left_mark="none" if junction else "solid_yellow" if index == 0 else "dashed_white",
         right_mark="none" if junction else "solid_white" if index == count - 1 else "dashed_white",
@@ -217,21 +218,21 @@ def _add_junction(parts: _MapParts, shape: RoadShape, forward: Path) -> Path:
 def _add_cross_lanes(parts: _MapParts, crossing: Path, way: str, offset_m: float, stops: tuple[float, float]) -> None:
     cuts = (0.0, *stops, 2 * CROSS_ARM_M)
     order = ("in", "through", "out") if way == "rightward" else ("out", "through", "in")
-    half = abs(offset_m)
     for k, name in enumerate(order):
         inner, outer = (0.0, 2 * offset_m)
         lines = [crossing.offset_line(o, cuts[k], cuts[k + 1], every_m=10.0) for o in (offset_m, inner, outer)]
         if way == "leftward":
             lines = [line[::-1].copy() for line in lines]
+        centre, left, right = lines
         follow = {"in": ("through",), "through": ("out",), "out": ()}[name]
         precede = {"in": (), "through": ("in",), "out": ("through",)}[name]
         junction = name == "through"
         parts.lanes[f"{way}_{name}"] = Lane(
-            f"{way}_{name}", *lines, in_junction=junction, left_mark="none" if junction else "solid_yellow",
+            f"{way}_{name}", centre, left, right, in_junction=junction,
+            left_mark="none" if junction else "solid_yellow",
             right_mark="none" if junction else "solid_white", successors=tuple(f"{way}_{n}" for n in follow),
             predecessors=tuple(f"{way}_{n}" for n in precede),
         )  # fmt: skip
-    assert half > 0
 
 
 def _band(shape: RoadShape, path: Path, from_m: float) -> Array:

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import numpy as np
 from shapely.geometry import LineString, Polygon
+from shapely.geometry.base import BaseGeometry as Geometry
 
 from causaldrive.clips.geometry import Array, box_corners
 from causaldrive.worlds.paths import Path
-from causaldrive.worlds.roads import SIDEWALK_M, RoadShape
+
+SIDEWALK_M = 3.2
 
 
 def draw_buildings(
-    shape: RoadShape, forward: Path, crossing: Path | None, rng: np.random.Generator
+    forward: Path, crossing: Path | None, widths_m: tuple[float, float, float], rng: np.random.Generator
 ) -> dict[str, Array]:
-    """Footprints (4, 2) on both sides; those that would touch a road or its sidewalk are left out."""
-    keep_clear = _ground_of_roads(shape, forward, crossing)
+    """Footprints (4, 2) on both sides; those that would touch a road or its sidewalk are left out.
+
+    `widths_m`: from the reference line to the left curb and to the right curb, and half the cross road.
+    """
+    keep_clear = _ground_of_roads(forward, crossing, widths_m)
     buildings: dict[str, Array] = {}
-    for side, edge in ((1.0, shape.left_edge_m), (-1.0, -shape.right_edge_m)):
+    for side, edge in ((1.0, widths_m[0]), (-1.0, widths_m[1])):
         arc = rng.uniform(0, 20)
         while arc < forward.length_m:
             length, depth = rng.uniform(9, 22), rng.uniform(8, 14)
@@ -32,9 +37,8 @@ def draw_buildings(
     return buildings
 
 
-def _ground_of_roads(shape: RoadShape, forward: Path, crossing: Path | None) -> Polygon:
-    reach = max(shape.left_edge_m, -shape.right_edge_m) + SIDEWALK_M + 0.5
-    ground = LineString(forward.xy_m[::2]).buffer(reach)
+def _ground_of_roads(forward: Path, crossing: Path | None, widths_m: tuple[float, float, float]) -> Geometry:
+    ground: Geometry = LineString(forward.xy_m[::2]).buffer(max(widths_m[:2]) + SIDEWALK_M + 0.5)
     if crossing is not None:
-        ground = ground.union(LineString(crossing.xy_m).buffer(shape.junction_half_m + SIDEWALK_M + 0.5))
-    return ground  # type: ignore[return-value]
+        ground = ground.union(LineString(crossing.xy_m).buffer(widths_m[2] + SIDEWALK_M + 0.5))
+    return ground

@@ -60,9 +60,7 @@ def advance(ego: EgoState, acceleration_mps2: float, curvature_1pm: float, limit
     if v == 0.0 and a < 0.0:
         a = 0.0  # the brakes hold a standing car; nothing is left to decelerate
     yaw = (yaw + math.pi) % (2 * math.pi) - math.pi
-    return replace(
-        ego, xy_in_local_m=np.array([x, y]), yaw_rad=yaw, speed_mps=v, acceleration_mps2=a, curvature_1pm=k
-    )
+    return replace(ego, xy_in_local_m=np.array([x, y]), yaw_rad=yaw, speed_mps=v, acceleration_mps2=a, curvature_1pm=k)
 
 
 def _clip(value: float, low: float, high: float) -> float:

@@ -1,0 +1,259 @@
+"""Open loop: at each labelled moment of held-out recordings, what the driver plans against what was driven.
+
+    error_k(i) = |xy_k(i) - xy_recorded(i)|         minADE over K = min_k mean_i error_k(i)
+
+Reads recordings with their frames, and a label set as the truth of decisions and causes. Yields records. Knows nothing
+of tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causaldrive.clips.geometry import to_frame
+from causaldrive.clips.resample import resample_ego
+from causaldrive.clips.samples import cut_sample
+from causaldrive.clips.store import nearest_index, read_recordings
+from causaldrive.clips.types import Recording, Sample
+from causaldrive.evaluate.drivers import (
+    CONSTANT_TURN,
+    CONSTANT_VELOCITY,
+    EXPERT,
+    StudentEntry,
+    constant_turn_plan,
+)
+from causaldrive.evaluate.reasoning import motion_as_json, truth_of_label
+from causaldrive.ground.errors import UserError
+from causaldrive.ground.progress import Meter
+from causaldrive.label.consistency import motion_of_plan
+from causaldrive.label.store import read_labels
+from causaldrive.label.types import CocLabel
+from causaldrive.rl.policy import StudentPolicy
+from causaldrive.student.config import FrameSettings
+from causaldrive.student.generate import generate
+from causaldrive.student.images import resize, target_size
+from causaldrive.worlds.frames import FrameSource
+from causaldrive.worlds.pool import constant_velocity_plan
+
+TRUTHS = ("accepted", "edited")  # label statuses that count as truth
+MAX_LAG_US = 60_000  # a frame further from the asked time is not the moment it stands for
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One labelled t0 and the recording it lies in."""
+
+    recording: Recording
+    label: CocLabel
+
+    @property
+    def item(self) -> str:
+        return f"{self.label.recording_id}@{self.label.t0_us}"
+
+
+@dataclass(frozen=True)
+class MomentSet:
+    """The moments that are judged, and how many were set aside for which reason."""
+
+    moments: tuple[Moment, ...]
+    set_aside: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a driver planned at one moment: K paths (K, 64, 2), the first one's yaw (64,), and its trace or None."""
+
+    xy_in_rig_m: np.ndarray
+    yaw_rad: np.ndarray
+    text: str | None
+
+
+def find_moments(recordings: Path, labels: Path, limit: int, frame_offsets_us: Sequence[int] = ()) -> MomentSet:
+    """At most `limit` moments, evenly spread: the periodic labels, or every label where there is no periodic one.
+
+    Where a recording has video, moments without a frame at t0 + each offset are left out for every driver alike.
+    Raises UserError when none is left.
+    """
+    sound, aside = read_recordings(recordings)
+    by_id = {recording.recording_id: recording for recording in sound}
+    everything = read_labels(labels)
+    truths = [label for label in everything if label.status in TRUTHS]
+    periodic = [label for label in truths if label.origin == "periodic"] or truths
+    known = [label for label in periodic if label.recording_id in by_id]
+    labelled = [Moment(by_id[label.recording_id], label) for label in known]
+    moments = [moment for moment in labelled if _has_frames(moment, frame_offsets_us)]
+    counts = {
+        "recordings that cannot be read": len(aside),
+        "labels that were not accepted": len(everything) - len(truths),
+        "labels without their recording": len(periodic) - len(known),
+        "moments between camera frames": len(labelled) - len(moments),
+    }
+    if not moments:
+        found = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no label at all"
+        raise UserError(
+            f"{labels}: no accepted label with its frames under {recordings} ({found}); label these recordings first."
+        )
+    if len(moments) > limit:
+        moments = [moments[i] for i in np.linspace(0, len(moments) - 1, limit).round().astype(int)]
+    return MomentSet(tuple(moments), {name: count for name, count in counts.items() if count})
+
+
+def _has_frames(moment: Moment, frame_offsets_us: Sequence[int]) -> bool:
+    wanted = moment.label.t0_us + np.array(frame_offsets_us, np.int64)
+    tracks = moment.recording.cameras.values()
+    return all((np.abs(track.t_us[nearest_index(track.t_us, wanted)] - wanted) <= MAX_LAG_US).all() for track in tracks)
+
+
+def simple_records(driver: str, moments: Sequence[Moment]) -> Iterator[dict[str, Any]]:
+    """Records of a driver that needs no model: constant velocity, constant turn, or the recorded drive itself."""
+    for moment in moments:
+        yield _guarded(moment, lambda moment=moment: _record(moment, _simple(driver, moment)))
+
+
+def _simple(driver: str, moment: Moment) -> Answer:
+    t0_us = moment.label.t0_us
+    if driver == EXPERT:
+        sample = cut_sample(moment.recording, t0_us)
+        assert sample.future_xyz_in_rig_m is not None and sample.future_yaw_rad is not None
+        return Answer(sample.future_xyz_in_rig_m[None, :, :2], sample.future_yaw_rad, moment.label.trace)
+    ego = resample_ego(moment.recording.ego, np.array([t0_us]))
+    speed, curvature = float(ego.speed_mps[0]), float(ego.curvature_1pm[0])
+    assert driver in (CONSTANT_VELOCITY, CONSTANT_TURN)
+    plan = constant_velocity_plan(speed) if driver == CONSTANT_VELOCITY else constant_turn_plan(speed, curvature)
+    return Answer(plan.xy_in_rig_m[None], plan.yaw_rad, None)
+
+
+def student_records(
+    student: StudentEntry, moments: Sequence[Moment], samples: int, batch: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Records of a checkpoint; its first sample's trace is what it says. Moments without frames become failures."""
+    policy = student.open(samples, seed)
+    source = FrameSource()
+    frames = policy.processor.config.frames()
+    with Meter(f"open loop, {student.name}", len(moments), "moments") as meter:
+        waiting: list[tuple[Moment, Sample]] = []
+        for _, group in groupby(moments, key=lambda moment: moment.recording.recording_id):
+            for moment, sample in _load(source, list(group), frames):
+                if isinstance(sample, Sample):
+                    waiting.append((moment, sample))
+                else:
+                    yield _failure(moment, sample)
+                    meter.advance()
+            while len(waiting) >= batch:
+                chosen, waiting = waiting[:batch], waiting[batch:]
+                yield from _answered(policy, chosen)
+                meter.advance(len(chosen))
+        yield from _answered(policy, waiting)
+        meter.advance(len(waiting))
+
+
+def _load(source: FrameSource, moments: list[Moment], frames: FrameSettings) -> list[tuple[Moment, Sample | Exception]]:
+    """Samples of one recording's moments, or why there is none. Frames come at the student's size."""
+    camera = _camera(moments[0].recording, frames)
+    images = _images(source, camera, moments, frames)
+    loaded: list[tuple[Moment, Sample | Exception]] = []
+    for moment, seen in zip(moments, images, strict=True):
+        try:
+            if isinstance(seen, Exception):
+                raise seen
+            names = frames.camera_names[:1] or (camera,)
+            sample = cut_sample(moment.recording, moment.label.t0_us, seen[None], names, frames.frame_offsets_us)
+            loaded.append((moment, sample))
+        except UserError as error:
+            loaded.append((moment, error))
+    return loaded
+
+
+def _images(
+    source: FrameSource, camera: str, moments: list[Moment], frames: FrameSettings
+) -> list[np.ndarray | UserError]:
+    """(F, H, W, 3) per moment: all read in one pass, and one by one only where that fails."""
+    recording, offsets = moments[0].recording, np.array(frames.frame_offsets_us)
+    assert recording.directory is not None, "recordings that were read from the store know where they lie"
+    t_us = np.concatenate([moment.label.t0_us + offsets for moment in moments])
+    try:
+        images = source.frames(recording.directory, recording, camera, t_us.tolist())
+    except UserError as error:
+        if len(moments) == 1:
+            return [error]
+        return [_images(source, camera, [moment], frames)[0] for moment in moments]
+    height, width = target_size(int(images.shape[1]), int(images.shape[2]), frames)
+    resized = np.stack([resize(image, height, width) for image in images])
+    return list(resized.reshape(len(moments), len(offsets), *resized.shape[1:]))
+
+
+def _camera(recording: Recording, frames: FrameSettings) -> str:
+    """The student's camera where the recording has it, else the recording's first."""
+    wanted = frames.camera_names[0] if frames.camera_names else "front"
+    return wanted if wanted in recording.cameras or not recording.cameras else next(iter(recording.cameras))
+
+
+def _answered(policy: StudentPolicy, chosen: list[tuple[Moment, Sample]]) -> Iterator[dict[str, Any]]:
+    if not chosen:
+        return
+    settings = policy.settings
+    blind = [replace(sample, future_xyz_in_rig_m=None, future_yaw_rad=None) for _, sample in chosen]
+    answers = generate(
+        policy.model, policy.processor, blind, num_samples=settings.num_samples,
+        seed=[_row_seed(settings.seed, moment) for moment, _ in chosen], reason=settings.reason,
+        temperature=settings.temperature, top_p=settings.top_p, max_trace_tokens=settings.max_trace_tokens,
+        flow_steps=settings.flow_steps,
+    )  # fmt: skip
+    for (moment, _), made in zip(chosen, answers, strict=True):
+        xy = np.stack([one.xyz_in_rig_m[:, :2] for one in made])
+        answer = Answer(xy, made[0].yaw_rad, made[0].trace if settings.reason else None)
+        yield _guarded(moment, lambda moment=moment, answer=answer: _record(moment, answer))
+
+
+def _row_seed(seed: int, moment: Moment) -> int:
+    """From the seed and the moment alone, so that an answer does not depend on its batch."""
+    words = np.frombuffer(moment.item.encode().ljust(-(-len(moment.item.encode()) // 4) * 4), np.uint32)
+    return int(np.random.SeedSequence([seed, *words.tolist()]).generate_state(1)[0])
+
+
+def _guarded(moment: Moment, make: Any) -> dict[str, Any]:
+    try:
+        return make()
+    except UserError as error:
+        return _failure(moment, error)
+
+
+def _head(moment: Moment) -> dict[str, Any]:
+    meta = moment.recording.meta
+    return {"item": moment.item, "cluster": moment.label.recording_id, "t0_us": moment.label.t0_us,
+            "family": meta.get("family"), "harmless": meta.get("harmless"), "origin": moment.label.origin}  # fmt: skip
+
+
+def _failure(moment: Moment, error: Exception) -> dict[str, Any]:
+    return {**_head(moment), "failure": f"{type(error).__name__}: {error}"}
+
+
+def _record(moment: Moment, answer: Answer) -> dict[str, Any]:
+    """Errors of every sample, and what is needed to judge the trace again."""
+    if not (np.isfinite(answer.xy_in_rig_m).all() and np.isfinite(answer.yaw_rad).all()):
+        raise UserError(f"{moment.item}: the plan holds values that are not numbers.")
+    recording, t0_us = moment.recording, moment.label.t0_us
+    sample = cut_sample(recording, t0_us)
+    assert sample.future_xyz_in_rig_m is not None
+    error_m = np.linalg.norm(answer.xy_in_rig_m - sample.future_xyz_in_rig_m[None, :, :2], axis=-1)
+    return {
+        **_head(moment),
+        "failure": None,
+        "error_m": np.round(error_m, 3).tolist(),
+        "text": answer.text,
+        "truth": truth_of_label(moment.label).as_json(),
+        "motion": None if answer.text is None else motion_as_json(_motion(recording, t0_us, answer)),
+    }
+
+
+def _motion(recording: Recording, t0_us: int, answer: Answer):
+    ego = resample_ego(recording.ego, np.array([t0_us]))
+    route = recording.route_xy_in_local_m
+    in_rig = None if route is None else to_frame(route, ego.position_in_local_m[0, :2], float(ego.yaw_rad[0]))
+    return motion_of_plan(answer.xy_in_rig_m[0], answer.yaw_rad, float(ego.speed_mps[0]), in_rig)

@@ -1,0 +1,62 @@
+"""Labels of one recording: keyframes, teacher, validators. What a worker process runs.
+
+Reads one recording directory, writes one shard of labels. A recording that cannot be used comes back with its
+reason. Knows nothing of other recordings or of reports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from causaldrive.clips.store import read_recording
+from causaldrive.ground.errors import UserError
+from causaldrive.label.keyframes import find_keyframes
+from causaldrive.label.recording_view import RecordingView, view_of
+from causaldrive.label.store import write_labels
+from causaldrive.label.teachers import Rejection, Teacher, teacher_of
+from causaldrive.label.types import CocLabel, Verdict
+from causaldrive.label.validators import validate
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One recording to label, and where its labels go."""
+
+    directory: Path
+    shard: Path
+    teacher: str
+    every_s: float
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """`reason` tells why the recording was set aside; None when its shard was written."""
+
+    task: ShardTask
+    reason: str | None = None
+
+
+def label_shard(task: ShardTask) -> ShardResult:
+    """Label the recording and write its shard; what a user can cause sets this recording aside."""
+    try:
+        labels = label_recording(view_of(read_recording(task.directory)), teacher_of(task.teacher), task.every_s)
+    except UserError as error:
+        return ShardResult(task, str(error))
+    write_labels(task.shard, labels)
+    return ShardResult(task)
+
+
+def label_recording(view: RecordingView, teacher: Teacher, every_s: float = 0.0) -> list[CocLabel]:
+    """One label a keyframe, validated; what the teacher rejects stays as a rejected row with its reason."""
+    keyframes = find_keyframes(view.meta, view.usable_range_us, every_s)
+    labels = []
+    for keyframe in keyframes:
+        answer = teacher.explain(view, keyframe)
+        if isinstance(answer, Rejection):
+            verdict = Verdict("teacher", False, 0.0, answer.reason)
+            answer = replace(answer.label, verdicts=(verdict,), status="rejected")
+        else:
+            answer = validate(answer, view.evidence(keyframe.t0_us))
+        labels.append(answer)
+    return labels

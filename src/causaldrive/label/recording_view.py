@@ -1,0 +1,72 @@
+"""What teachers and validators see of one recording: motion at 10 Hz, its meta actions, and, where recorded, the world.
+
+Everything derived is computed once per recording. Reads a `Recording`. Knows nothing of decisions or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from causaldrive.clips.resample import ego_at_10hz
+from causaldrive.clips.samples import usable_range
+from causaldrive.clips.types import EgoMotion, Recording
+from causaldrive.ground.words import FUTURE_STEPS, STEP_US
+from causaldrive.label.consistency import PlannedMotion, motion_of_recording
+from causaldrive.label.meta_actions import MetaActions, describe, detect
+from causaldrive.label.validators import HISTORY_US, Evidence
+from causaldrive.worlds.replay import context_of, states_of
+from causaldrive.worlds.state import SceneContext, WorldState
+
+
+@dataclass(frozen=True)
+class RecordingView:
+    """One recording and what follows from it."""
+
+    recording: Recording
+    ego: EgoMotion  # 10 Hz
+    meta: MetaActions
+    usable_range_us: tuple[int, int]  # t0 with history and future
+    context: SceneContext
+    states: tuple[WorldState, ...]  # one per frame of `ego`
+
+    def history_states(self, t0_us: int) -> tuple[WorldState, ...]:
+        """The world in the 2 s up to t0, oldest first; nothing later."""
+        return tuple(state for state in self.states if t0_us - HISTORY_US <= state.t_us <= t0_us)
+
+    def motion_from(self, t0_us: int) -> PlannedMotion:
+        """What was driven from t0 on."""
+        return motion_of_recording(self.recording, t0_us)
+
+    def meta_words(self, t0_us: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Meta actions of the 2 s up to t0, and of the 6.4 s after."""
+        split, end = t0_us + STEP_US, t0_us + (FUTURE_STEPS + 1) * STEP_US
+        return describe(self.meta, t0_us - HISTORY_US, split), describe(self.meta, split, end)
+
+    def evidence(self, t0_us: int) -> Evidence:
+        """What validators may hold against a label at t0."""
+        history = self.history_states(t0_us)
+        recording = self.recording
+        known = recording.agents is not None or recording.lights is not None
+        ids = frozenset(name for state in history for name in (*state.agents.ids, *state.lights.ids))
+        return Evidence(self.motion_from(t0_us), ids if known else None, _distances(history[-1]) if history else {})
+
+
+def view_of(recording: Recording) -> RecordingView:
+    """Raises UserError when the recording is too short for one keyframe."""
+    limits = usable_range(recording)
+    ego = ego_at_10hz(recording.ego)
+    return RecordingView(
+        recording, ego, detect(ego), limits, context_of(recording), tuple(states_of(recording, ego.t_us))
+    )
+
+
+def _distances(now: WorldState) -> dict[str, float]:
+    """Distance (m) from the rig origin to each agent's box centre and each light's stop line."""
+    ids = (*now.agents.ids, *now.lights.ids)
+    if not ids:
+        return {}
+    xy = np.concatenate([now.agents.xy_in_local_m.reshape(-1, 2), now.lights.stop_xy_in_local_m.reshape(-1, 2)])
+    gaps = np.linalg.norm(xy - now.ego.xy_in_local_m, axis=1)
+    return dict(zip(ids, gaps.tolist(), strict=True))

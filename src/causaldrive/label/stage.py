@@ -1,0 +1,118 @@
+"""The `label` stage: recordings in, `labels.parquet` and `report.html` out.
+
+Each recording becomes a shard of its own in a worker process, so that a killed run continues with what is missing;
+when all are there they become one file. Reads recordings, writes a label run. Knows nothing of how a label is made.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from causaldrive.clips.store import SetAside, find_recordings
+from causaldrive.ground.errors import UserError
+from causaldrive.ground.progress import Meter
+from causaldrive.ground.runs import Run, open_run
+from causaldrive.label.labelling import ShardResult, ShardTask, label_shard
+from causaldrive.label.report import write_report
+from causaldrive.label.store import FILE, read_labels, write_labels
+from causaldrive.label.teachers import teacher_of
+from causaldrive.label.types import CocLabel
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Explain the decisions of driven recordings as Chain-of-Causation labels."""
+
+    recordings: Path  # a recording, or a directory that holds some
+    out: Path  # run directory for labels.parquet and report.html
+    teacher: str = "expert"  # expert: from annotated agents, lights and map; motion: no cause is named
+    every_s: float = 0.0  # also label every so many seconds; 0: only where the car changes what it does
+    limit: int = 0  # label at most this many recordings; 0: all
+    workers: int = 2  # worker processes
+
+
+def run(config: LabelConfig) -> None:
+    """Label every recording. Raises UserError when none can be labelled or the configuration makes no sense."""
+    _check(config)
+    directories = find_recordings(config.recordings)
+    with open_run(config.out, "label", config, {"recordings": config.recordings}) as opened:
+        if opened.done:
+            return
+        tasks = _tasks(config, directories[: config.limit or None])
+        set_aside = [SetAside(r.task.directory, r.reason) for r in _label_all(tasks, config.workers) if r.reason]
+        usable = [task for task in tasks if task.shard.exists()]
+        if not usable:
+            raise UserError(f"{config.recordings}: no recording could be labelled; the first: {set_aside[0].reason}")
+        labels, doubles = _merge(usable)
+        set_aside = sorted([*set_aside, *doubles], key=lambda entry: entry.path)
+        write_labels(config.out, labels)
+        write_report(config.out, labels, [task.directory for task in usable], set_aside, config.teacher)
+        _finish(opened, labels, len(tasks), set_aside)
+
+
+def _check(config: LabelConfig) -> None:
+    teacher_of(config.teacher)
+    for name, least in (("every_s", 0.0), ("limit", 0), ("workers", 1)):
+        if not getattr(config, name) >= least:
+            raise UserError(f"{name} = {getattr(config, name)} found, at least {least} expected; change --{name}.")
+
+
+def _tasks(config: LabelConfig, directories: list[Path]) -> list[ShardTask]:
+    tasks = []
+    for directory in directories:
+        inside = directory.relative_to(config.recordings) if directory != config.recordings else Path(directory.name)
+        shard = config.out / "shards" / f"{'__'.join(inside.parts)}.parquet"
+        tasks.append(ShardTask(directory, shard, config.teacher, config.every_s))
+    return tasks
+
+
+def _label_all(tasks: list[ShardTask], workers: int) -> list[ShardResult]:
+    missing = [task for task in tasks if not task.shard.exists()]
+    results = []
+    with Meter("label", len(tasks), "recordings", done=len(tasks) - len(missing)) as meter:
+        for result in _results(missing, workers):
+            results.append(result)
+            meter.advance()
+    return results
+
+
+def _results(tasks: list[ShardTask], workers: int) -> Iterator[ShardResult]:
+    if workers == 1 or len(tasks) < 2:
+        yield from map(label_shard, tasks)
+        return
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(label_shard, task) for task in tasks]):
+            yield future.result()
+
+
+def _merge(tasks: Iterable[ShardTask]) -> tuple[list[CocLabel], list[SetAside]]:
+    """Labels of all shards; a recording id that came before is set aside, since labels are found by id."""
+    labels: list[CocLabel] = []
+    first_with: dict[str, Path] = {}
+    doubles = []
+    for task in tasks:
+        found = read_labels(task.shard)
+        owner = first_with.setdefault(found[0].recording_id, task.directory) if found else task.directory
+        if owner != task.directory:
+            reason = f"{task.directory} has the recording id of {owner}; ids must differ, so rename one."
+            doubles.append(SetAside(task.directory, reason))
+        else:
+            labels.extend(found)
+    return labels, doubles
+
+
+def _finish(opened: Run, labels: list[CocLabel], recordings: int, set_aside: list[SetAside]) -> None:
+    counts = {status: sum(label.status == status for label in labels) for status in ("accepted", "rejected")}
+    opened.log(recordings=recordings, set_aside=len(set_aside), keyframes=len(labels), **counts)
+    for entry in set_aside:
+        print(f"label: set aside {entry.path}: {entry.reason}")
+    print(
+        f"label: {len(labels)} keyframes of {recordings - len(set_aside)} recordings, {counts['accepted']} accepted, "
+        f"{counts['rejected']} rejected with reason, {len(set_aside)} recordings set aside: {opened.directory / FILE}"
+    )
+    shutil.rmtree(opened.directory / "shards", ignore_errors=True)  # all their rows are in labels.parquet

@@ -1,0 +1,242 @@
+"""Deterministic checks of a label: each says passed, failed or cannot judge, and why.
+
+A label is accepted when no check fails. Checks need no model and no picture: closed sets, one decision an axis, side
+named and sane, evidence inside the history window, decision agrees with the motion that followed, keyword rules with
+their exemptions, trace agrees with its own fields, named objects exist. Keyword rules are our own addition to the
+paper (the paper has none). Knows nothing of files or teachers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from causaldrive.ground.words import (
+    CAUSE_CATEGORIES,
+    CAUSE_KINDS,
+    DIRECTED_LATERAL,
+    DIRECTIONS,
+    LATERAL_DECISIONS,
+    LONGITUDINAL_DECISIONS,
+)
+from causaldrive.label.consistency import LIMITS, PlannedMotion, SpeedProfile, judge
+from causaldrive.label.trace import SIDED_LATERAL, UNOBSERVED, ParsedTrace, parse
+from causaldrive.label.types import Cause, CocLabel, Verdict
+
+HISTORY_US = 2_000_000  # evidence must lie in [t0 - 2 s, t0]
+_EASY_MPS2 = 0.5  # a stop that needs less braking than this is still far ahead
+_BRISK_MPS = 1.5  # gain of speed within 2 s that no braking lead or crossing person allows
+_TURN_RAD = 0.1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of the scene around a label; empty or None where it is not."""
+
+    motion: PlannedMotion | None = None  # what was really driven from t0 on
+    ids: frozenset[str] | None = None  # agents and lights present in the 2 s up to t0
+    distance_m: Mapping[str, float] = field(default_factory=dict)  # id -> to the agent, or to the light's stop line
+
+
+def validate(label: CocLabel, evidence: Evidence) -> CocLabel:
+    """The label with a verdict of each check, in the order of `CHECKS`, and its status."""
+    verdicts = (*label.verdicts, *(check(label, evidence) for check in CHECKS))
+    failed = any(verdict.passed is False for verdict in verdicts)
+    return replace(label, verdicts=verdicts, status="rejected" if failed else "accepted")
+
+
+def _verdict(check: str, faults: list[str]) -> Verdict:
+    return Verdict(check, not faults, 0.0 if faults else 1.0, "; ".join(faults))
+
+
+def _unknown(check: str, reason: str) -> Verdict:
+    return Verdict(check, None, None, reason)
+
+
+def closed_sets(label: CocLabel, evidence: Evidence) -> Verdict:
+    """Every closed field holds a word of its set, and a cause's kind belongs to its category."""
+    faults = []
+    for name, known in (
+        ("decision_longitudinal", LONGITUDINAL_DECISIONS),
+        ("decision_lateral", LATERAL_DECISIONS),
+        ("direction", DIRECTIONS),
+    ):
+        value = getattr(label, name)
+        if value is not None and value not in known:
+            faults.append(f"{name} {value!r} is none of the closed set")
+    for cause in label.causes:
+        if cause.category not in CAUSE_CATEGORIES:
+            faults.append(f"cause category {cause.category!r} is none of the closed set")
+        if cause.kind is not None and CAUSE_KINDS.get(cause.kind) != cause.category:
+            faults.append(f"cause kind {cause.kind!r} does not belong to category {cause.category!r}")
+    return _verdict("closed_sets", faults)
+
+
+def one_per_axis(label: CocLabel, evidence: Evidence) -> Verdict:
+    """The trace speaks of one decision an axis, and the label holds at least one."""
+    faults = [problem for problem in parse(label.trace).problems if "contradict" in problem]
+    if label.decision_longitudinal is None and label.decision_lateral is None:
+        faults.append("the label holds no decision")
+    return _verdict("one_per_axis", faults)
+
+
+def direction_named(label: CocLabel, evidence: Evidence) -> Verdict:
+    """A side is named where the decision needs one, nowhere else, and it is not the side that is blocked."""
+    lateral, side = label.decision_lateral, label.direction
+    faults = []
+    if lateral in DIRECTED_LATERAL and side is None:
+        faults.append(f"{lateral} names no side")
+    if side is not None and lateral not in SIDED_LATERAL:
+        faults.append(f"{lateral} has no side, found {side}")
+    for cause in label.causes:
+        blocked = re.search(r"block\w* the (left|right) side", cause.text)
+        if blocked and side == blocked.group(1) and "nudge" in (lateral or ""):
+            faults.append(f"nudges {side} although {cause.text}")
+        faults.extend(_curve_faults(cause, evidence.motion))
+    return _verdict("direction_named", faults)
+
+
+def _curve_faults(cause: Cause, motion: PlannedMotion | None) -> list[str]:
+    named = re.search(r"\b(left|right)\b(?=.*\b(?:curve|bend)\b)", cause.text)
+    if cause.kind != "sharp_curve" or named is None or motion is None:
+        return []
+    turned = motion.yaw_rad - motion.yaw_rad[0]
+    sign = 1 if named.group(1) == "left" else -1
+    wrong = (sign * turned).max() < _TURN_RAD and (-sign * turned).max() >= 3 * _TURN_RAD
+    return [f"{cause.text}, but the car turned to the other side"] if wrong else []
+
+
+def evidence_in_history(label: CocLabel, evidence: Evidence) -> Verdict:
+    """Causal locality: every cause was seen in the 2 s up to t0, none after."""
+    faults, untimed = [], []
+    for cause in label.causes:
+        if cause.evidence_t_us is None:
+            untimed.append(cause.text)
+            continue
+        late_s = (cause.evidence_t_us - label.t0_us) / 1e6
+        if late_s > 0:
+            faults.append(f"evidence of '{cause.text}' comes {late_s:.1f} s after t0")
+        elif late_s < -HISTORY_US / 1e6:
+            faults.append(f"evidence of '{cause.text}' is {-late_s:.1f} s old, at most 2 s expected")
+    open_ones = [text for text in untimed if text != UNOBSERVED]
+    if open_ones and not faults:
+        return _unknown("evidence_in_history", f"no time of evidence for '{open_ones[0]}'")
+    return _verdict("evidence_in_history", faults)
+
+
+def decision_matches_motion(label: CocLabel, evidence: Evidence) -> Verdict:
+    """The car did what was decided, on each axis that was decided."""
+    if evidence.motion is None:
+        return _unknown("decision_matches_motion", "the motion after t0 is not known")
+    spoken = ParsedTrace(label.decision_longitudinal, label.decision_lateral, label.direction, ())
+    if spoken.longitudinal not in (None, *LONGITUDINAL_DECISIONS) or spoken.lateral not in (None, *LATERAL_DECISIONS):
+        return _unknown("decision_matches_motion", "the decision is none of the closed set")
+    result = judge(spoken, evidence.motion)
+    faults = [
+        f"{decision} is not what the car did"
+        for decision, agrees in ((spoken.longitudinal, result.longitudinal), (spoken.lateral, result.lateral))
+        if agrees is False
+    ]
+    return _verdict("decision_matches_motion", faults)
+
+
+@dataclass(frozen=True)
+class KeywordRule:
+    """A cause that cannot go with a motion: `forbids(profile)` is true of the motion it cannot go with."""
+
+    fault: str
+    words: re.Pattern[str]  # in the text of a cause
+    forbids: Callable[[SpeedProfile], bool]
+    exempt: re.Pattern[str]
+    far_is_exempt: bool = False
+
+
+_ELSEWHERE = (
+    r"far ahead|in the distance|(?:other|left|right|next|cross|oncoming|turn)\w* (?:\w+ )?(?:lane|traffic|road)"
+)
+KEYWORD_RULES = (
+    KeywordRule(
+        "a red light or stop sign is named but the car does not slow",
+        re.compile(r"\bred\b.*\blight|\blight\b.*\bred\b|\bstop sign"),
+        lambda speed: not (speed.slows or speed.stands),
+        re.compile(rf"\bgreen\b|{_ELSEWHERE}"),
+        far_is_exempt=True,
+    ),
+    KeywordRule(
+        "a green light is named but the car slows down",
+        re.compile(r"\bgreen\b.*\blight|\blight\b.*\bgreen\b"),
+        lambda speed: speed.drop(LIMITS.soon_s) > _BRISK_MPS,
+        re.compile(_ELSEWHERE),
+    ),
+    KeywordRule(
+        "a crossing person or a braking car is named but the car speeds up",
+        re.compile(r"\bcrossing\b|\bbraking\b"),
+        lambda speed: speed.rise(LIMITS.soon_s) > _BRISK_MPS,
+        re.compile(r"\bhas crossed|\bfinished|\bcleared|far ahead"),
+        far_is_exempt=True,
+    ),
+)
+
+
+def keyword_rules(label: CocLabel, evidence: Evidence) -> Verdict:
+    """No cause's words deny the motion; exempt: standing already, far ahead, another lane's, turned green."""
+    if evidence.motion is None:
+        return _unknown("keyword_rules", "the motion after t0 is not known")
+    speed = SpeedProfile(evidence.motion.speed_mps, LIMITS)
+    faults = [
+        rule.fault
+        for rule in KEYWORD_RULES
+        for cause in label.causes
+        if rule.words.search(cause.text)
+        and not rule.exempt.search(cause.text)
+        and not (rule.far_is_exempt and _is_far(cause, speed.now, evidence))
+        and rule.forbids(speed)
+    ]
+    return _verdict("keyword_rules", faults)
+
+
+def _is_far(cause: Cause, speed_mps: float, evidence: Evidence) -> bool:
+    """d > v^2 / 2a for an easy a: nothing has to happen yet."""
+    distance = evidence.distance_m.get(cause.agent_id or "")
+    return distance is not None and speed_mps > LIMITS.still_mps and distance > speed_mps**2 / (2 * _EASY_MPS2)
+
+
+def trace_matches_fields(label: CocLabel, evidence: Evidence) -> Verdict:
+    """Reading the trace gives back the label's decision, side, and kinds of causes."""
+    said = parse(label.trace)
+    faults = [
+        f"the trace says {name} {found}, the field says {expected}"
+        for name, found, expected in (
+            ("longitudinal", said.longitudinal, label.decision_longitudinal),
+            ("lateral", said.lateral, label.decision_lateral),
+            ("direction", said.direction, label.direction),
+        )
+        if found != expected
+    ]
+    kinds = {cause.kind for cause in label.causes if cause.kind is not None}
+    if all(cause.kind is not None for cause in label.causes) and set(said.cause_kinds) != kinds:
+        faults.append(f"the trace names {sorted(said.cause_kinds)}, the fields {sorted(kinds)}")
+    return _verdict("trace_matches_fields", faults)
+
+
+def causes_exist(label: CocLabel, evidence: Evidence) -> Verdict:
+    """Every agent or light that a cause names was there in the 2 s up to t0."""
+    named = [cause for cause in label.causes if cause.agent_id is not None]
+    if named and evidence.ids is None:
+        return _unknown("causes_exist", "the recording lists no agents or lights")
+    present = evidence.ids or frozenset()
+    faults = [f"{cause.agent_id} ('{cause.text}') was not there" for cause in named if cause.agent_id not in present]
+    return _verdict("causes_exist", faults)
+
+
+CHECKS: tuple[Callable[[CocLabel, Evidence], Verdict], ...] = (
+    closed_sets,
+    one_per_axis,
+    direction_named,
+    evidence_in_history,
+    decision_matches_motion,
+    keyword_rules,
+    trace_matches_fields,
+    causes_exist,
+)

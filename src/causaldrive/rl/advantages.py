@@ -1,0 +1,120 @@
+"""Rewards to advantages: each reward is compared within its own group, then the parts are added with their weights.
+
+    A_i(k)  = (r_i(k) - mean) / max(std, floor)        over the members of a group
+    A(k)    = w_drive (A_step + A_episode) / 2 + w_reasoning A_reasoning + w_consistency A_consistency
+
+Group of a step reward: the drives of one scene at one decision index; all decisions of the scene where fewer than two
+members still drive. Group of the episode reward: the drives of one scene. The floor keeps a constant reward at zero
+and tiny differences tiny. Decisions whose advantage is zero teach nothing; they are dropped and counted. Knows nothing
+of tokens or models.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from causaldrive.rl.rewards import REWARDS, StepRewards, episode_reward, step_rewards
+from causaldrive.rl.rollouts import Rollout, Spoken
+
+STD_FLOOR = 0.1
+_NOTHING = 1e-8  # an advantage below this is rounding
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What each reward counts."""
+
+    drive: float
+    reasoning: float
+    consistency: float
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One decision to learn from."""
+
+    spoken: Spoken
+    group: tuple[int, int]  # (scene, decision index; -1 where the whole scene is the group)
+    advantage: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One driven decision with its rewards."""
+
+    rollout: Rollout
+    index: int  # of the decision in its drive
+    rewards: StepRewards
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What an iteration teaches, and how many decisions taught nothing."""
+
+    rows: list[Lesson]
+    without_variance: int
+
+
+def judge_rollouts(rollouts: Sequence[Rollout], decision_every_s: float, duration_s: float) -> list[Judged]:
+    """Every decision of every drive that was scored."""
+    return [
+        Judged(rollout, index, rewards)
+        for rollout in rollouts
+        if rollout.result is not None
+        for index, rewards in enumerate(step_rewards(rollout.result, decision_every_s, duration_s))
+    ]
+
+
+def lessons_of(judged: Sequence[Judged], weights: Weights) -> Lessons:
+    """Advantages of all decisions; those with none are left out."""
+    groups = step_groups([(one.rollout.job.scene, one.index) for one in judged])
+    parts = {name: normalised([getattr(one.rewards, name) for one in judged], groups) for name in REWARDS}
+    drive = 0.5 * (parts["drive"] + _episode_advantages(judged))
+    total = weights.drive * drive + weights.reasoning * parts["reasoning"] + weights.consistency * parts["consistency"]
+    rows = [
+        Lesson(one.rollout.spoken[one.index], group, float(advantage))
+        for one, group, advantage in zip(judged, groups, total, strict=True)
+        if abs(advantage) > _NOTHING
+    ]
+    return Lessons(rows, len(judged) - len(rows))
+
+
+def step_groups(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Group of each (scene, decision index): itself, or (scene, -1) where only one drive got that far."""
+    count: defaultdict[tuple[int, int], int] = defaultdict(int)
+    for place in places:
+        count[place] += 1
+    return [place if count[place] > 1 else (place[0], -1) for place in places]
+
+
+def normalised(rewards: Sequence[float], groups: Sequence[Hashable]) -> np.ndarray:
+    """(N,) advantages. A lone decision in a group (scene, -1) is compared with all decisions of its scene."""
+    values = np.asarray(rewards, float)
+    members: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        members[group].append(row)
+    out = np.zeros(len(values))
+    for group, rows in members.items():
+        compared = values[_compared(group, rows, groups)]
+        out[rows] = (values[rows] - compared.mean()) / max(compared.std(), STD_FLOOR)
+    return out
+
+
+def _compared(group: Hashable, rows: list[int], groups: Sequence[Hashable]) -> list[int]:
+    if isinstance(group, tuple) and len(group) == 2 and group[1] == -1:
+        return [i for i, other in enumerate(groups) if isinstance(other, tuple) and other[0] == group[0]]
+    return rows
+
+
+def _episode_advantages(judged: Sequence[Judged]) -> np.ndarray:
+    """(N,) each drive's terminal advantage among the drives of its scene, on every one of its decisions."""
+    drives = {id(one.rollout): one.rollout for one in judged}
+    scores = [rollout.result.score for rollout in drives.values() if rollout.result and rollout.result.score]
+    assert len(scores) == len(drives)
+    found = normalised([episode_reward(score) for score in scores], [r.job.scene for r in drives.values()])
+    by_drive = dict(zip(drives, found, strict=True))
+    return np.array([by_drive[id(one.rollout)] for one in judged])

@@ -1,0 +1,216 @@
+"""One round of learning: lessons in, changed weights out.
+
+    loss = objective(words) [+ objective(decoder's chains)] [+ anchor_weight (supervised losses)]
+
+Ratios start from the sampler's own log-probabilities. The reference of the KL term is the student that the run
+started from. Reads lessons; changes the model in place. Knows nothing of worlds, rewards or files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causaldrive.ground.errors import UserError
+from causaldrive.rl.advantages import Lesson
+from causaldrive.rl.config import RlConfig
+from causaldrive.rl.decoder import chain_logprobs
+from causaldrive.rl.flow_sde import sde_steps
+from causaldrive.rl.objectives import Bounds, Logprobs, Objective, grpo, softmax_likelihood, softmax_weights
+from causaldrive.rl.parts import choose_parts, copy_of, learnt
+from causaldrive.sft.state import TrainState
+from causaldrive.student.batches import CompletionBatch, TrainingBatch
+from causaldrive.student.model import CausalDriveModel
+from causaldrive.student.processor import StudentProcessor
+
+Anchor = Callable[[int], TrainingBatch]  # optimizer step -> supervised samples
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A lesson's numbers that do not change during a round."""
+
+    lesson: Lesson
+    weight: float  # advantage, or softmax weight
+    reference: np.ndarray  # (tokens,) log-probabilities under the reference
+    chain_old: float
+    chain_reference: float
+
+
+class Learner:
+    """The model with its optimizer and the reference it must not stray from."""
+
+    def __init__(
+        self, model: CausalDriveModel, processor: StudentProcessor, config: RlConfig, anchor: Anchor | None = None
+    ):
+        self.model, self.processor, self.config, self.anchor = model, processor, config, anchor
+        choose_parts(model, config.part, config.train_decoder)
+        self.reference = copy_of(model)
+        optimizer = torch.optim.AdamW(list(learnt(model).values()), lr=config.learning_rate, betas=(0.9, 0.95),
+                                      weight_decay=0.0)  # fmt: skip
+        generator = torch.Generator().manual_seed(config.seed)
+        self.state = TrainState(model, optimizer, generator)  # its step counts rounds
+        self.bounds = Bounds(config.clip_low, config.clip_high)
+        self.decoder_bounds = Bounds(config.decoder_clip, config.decoder_clip)
+        self.sde = sde_steps(config.flow_steps, config.sde_noise)
+
+    def learn(self, lessons: Sequence[Lesson]) -> dict[str, float]:
+        """One round; returns means to log. Raises UserError when a loss is not a number."""
+        self.model.eval()  # no dropout anywhere: the sampler had none
+        prepared = self._prepare(lessons)
+        found: list[dict[str, float]] = []
+        for _ in range(self.config.epochs if prepared else 0):
+            order = torch.randperm(len(prepared), generator=self.state.generator).tolist()
+            for start in range(0, len(order), self.config.minibatch):
+                rows = [prepared[i] for i in order[start : start + self.config.minibatch]]
+                found.append(self._step(rows, self.state.step * 10_000 + len(found)))
+        self.state.step += 1
+        keys = found[0] if found else {"loss": 0.0, "kl": 0.0, "clip_fraction": 0.0, "grad_norm": 0.0}
+        return {key: float(np.mean([row[key] for row in found])) if found else 0.0 for key in keys} | {
+            "optimizer_steps": len(found),
+            "entropy": entropy_estimate(lessons),
+            "tokens": sum(lesson.spoken.chosen for lesson in lessons),
+        }
+
+    def logprobs(self, lessons: Sequence[Lesson]) -> tuple[CompletionBatch, Tensor]:
+        """The lessons as a batch, and log-probabilities (B, T) of their tokens under the model as it is."""
+        batch = self._batch(lessons)
+        with self.autocast():
+            return batch, self.model.completion_logprobs(batch, self.config.temperature)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """bfloat16 compute where asked for."""
+        if self.config.precision == "bf16":
+            return torch.autocast(self.model.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _batch(self, lessons: Sequence[Lesson]) -> CompletionBatch:
+        samples = [lesson.spoken.sample for lesson in lessons]
+        return self.processor.completions(samples, [x.spoken.token_ids for x in lessons]).to(self.model.device)
+
+    def _prepare(self, lessons: Sequence[Lesson]) -> list[Prepared]:
+        """Weights and reference numbers of all lessons."""
+        advantages = np.array([lesson.advantage for lesson in lessons])
+        if self.config.objective == "softmax":
+            advantages = softmax_weights(advantages, [lesson.group for lesson in lessons], self.config.beta)
+        out: list[Prepared] = []
+        for start in range(0, len(lessons), self.config.minibatch):
+            part = lessons[start : start + self.config.minibatch]
+            with torch.no_grad(), self._at_reference():
+                batch, reference = self.logprobs(part)
+                chain_reference = self._chain_values(part, batch)
+            with torch.no_grad():
+                chain_old = self._chain_values(part, batch)
+            written = [row[mask].cpu().numpy() for row, mask in zip(reference, batch.completion_mask, strict=True)]
+            weights = advantages[start : start + len(part)].tolist()
+            out += [Prepared(*row) for row in zip(part, weights, written, chain_old, chain_reference, strict=True)]
+        return out
+
+    @contextlib.contextmanager
+    def _at_reference(self) -> Iterator[None]:
+        own = copy_of(self.model)
+        _write(self.reference, self.model)
+        try:
+            yield
+        finally:
+            _write(own, self.model)
+
+    def _step(self, rows: Sequence[Prepared], number: int) -> dict[str, float]:
+        parameters = list(learnt(self.model).values())
+        self.state.optimizer.zero_grad(set_to_none=True)
+        batch, words = self._words(rows)
+        stats = {"kl": words.kl, "clip_fraction": words.clip_fraction}
+        loss = words.loss
+        if self.config.train_decoder:
+            drawn = self._drawn(rows, batch)
+            loss = loss + drawn.loss
+            stats |= {"decoder_kl": drawn.kl, "decoder_clip_fraction": drawn.clip_fraction}
+        if self.anchor is not None:
+            supervised = self._supervised(self.anchor(number))
+            loss = loss + self.config.anchor_weight * supervised
+            stats["anchor_loss"] = supervised.item()
+        if not math.isfinite(loss.item()):
+            scenes = sorted({row.lesson.spoken.sample.recording_id for row in rows})
+            raise UserError(
+                f"rl: the loss of round {self.state.step} is {loss.item()} on scenes {', '.join(scenes[:4])}; a finite "
+                "one expected, so lower --learning-rate; the same command then needs another --out."
+            )
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        self.state.optimizer.step()
+        return stats | {"loss": loss.item(), "grad_norm": float(norm)}
+
+    def _words(self, rows: Sequence[Prepared]) -> tuple[CompletionBatch, Objective]:
+        lessons = [row.lesson for row in rows]
+        batch, new = self.logprobs(lessons)
+        old = spread([lesson.spoken.logprobs for lesson in lessons], batch.completion_mask)
+        reference = spread([row.reference for row in rows], batch.completion_mask)
+        p = Logprobs(new, old, reference, chosen_mask(batch, [lesson.spoken.chosen for lesson in lessons]))
+        return batch, self._objective(p, rows, self.bounds)
+
+    def _drawn(self, rows: Sequence[Prepared], batch: CompletionBatch) -> Objective:
+        """The same objective with each row's whole chain as its one token."""
+        with self.autocast():
+            new = chain_logprobs(self.model, batch, self._chains([row.lesson for row in rows]), self.sde)[:, None]
+        old = new.new_tensor([[row.chain_old] for row in rows])
+        reference = new.new_tensor([[row.chain_reference] for row in rows])
+        p = Logprobs(new, old, reference, torch.ones_like(new, dtype=torch.bool))
+        return self._objective(p, rows, self.decoder_bounds)
+
+    def _objective(self, p: Logprobs, rows: Sequence[Prepared], bounds: Bounds) -> Objective:
+        weights = torch.tensor([row.weight for row in rows], dtype=torch.float32, device=p.new.device)
+        if self.config.objective == "softmax":
+            return softmax_likelihood(p, weights, self.config.kl_weight)
+        return grpo(p, weights, bounds, self.config.kl_weight)
+
+    def _chains(self, lessons: Sequence[Lesson]) -> Tensor:
+        chains = [lesson.spoken.chain for lesson in lessons]
+        assert all(chain is not None for chain in chains), "rollouts for the decoder keep their chains"
+        return torch.from_numpy(np.stack([c for c in chains if c is not None])).to(self.model.device)
+
+    def _chain_values(self, lessons: Sequence[Lesson], batch: CompletionBatch) -> list[float]:
+        if not self.config.train_decoder:
+            return [0.0] * len(lessons)
+        with self.autocast():
+            return chain_logprobs(self.model, batch, self._chains(lessons), self.sde).tolist()
+
+    def _supervised(self, batch: TrainingBatch) -> Tensor:
+        """Supervised losses of everything that is being trained."""
+        decodes = self.config.part == "language" or self.config.train_decoder
+        with self.autocast():
+            losses = self.model.forward_training(batch.to(self.model.device), self.state.generator, train_flow=decodes)
+        names = ("text_loss", "traj_loss", "flow_loss") if decodes else ("text_loss", "traj_loss")
+        return torch.stack([losses[name] for name in names]).sum()
+
+
+@torch.no_grad()
+def _write(values: dict[str, Tensor], model: CausalDriveModel) -> None:
+    for name, parameter in learnt(model).items():
+        parameter.copy_(values[name])
+
+
+def spread(values: Sequence[np.ndarray], completion_mask: Tensor) -> Tensor:
+    """Per-row values of the written tokens, put where the tokens stand: (B, T) float32, 0 elsewhere."""
+    out = torch.zeros(completion_mask.shape, dtype=torch.float32, device=completion_mask.device)
+    joined = np.concatenate([np.asarray(row, np.float32) for row in values])
+    out[completion_mask] = torch.from_numpy(joined).to(out.device)
+    return out
+
+
+def chosen_mask(batch: CompletionBatch, chosen: Sequence[int]) -> Tensor:
+    """(B, T) tokens that the policy chose itself: the first `chosen` of each row's written ones."""
+    place = batch.completion_mask.long().cumsum(dim=1)
+    limit = torch.tensor(list(chosen), device=place.device)[:, None]
+    return batch.completion_mask & (place <= limit)
+
+
+def entropy_estimate(lessons: Sequence[Lesson]) -> float:
+    """-mean log-probability of the sampled tokens, in nats per token: unbiased for the entropy at that temperature."""
+    values = [x.spoken.logprobs[: x.spoken.chosen] for x in lessons if x.spoken.chosen]
+    return float(-np.concatenate(values).mean()) if values else 0.0

@@ -1,0 +1,113 @@
+"""Groups of drives of the same scenes, with everything at hand to recompute what the policy's words were worth.
+
+Each scene is driven by `group_size` members that differ only in their random numbers. Kept per decision: the sample
+as the policy saw it, the tokens that it wrote, and their log-probabilities when they were written. A scene that breaks
+or a policy that raises makes a rollout with a failure, counted apart. Knows nothing of rewards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from causaldrive.clips.types import Sample
+from causaldrive.ground.progress import Meter
+from causaldrive.rl.policy import StudentPolicy, sample_of
+from causaldrive.student.generate import Generated
+from causaldrive.worlds.episode import EpisodeResult, Observation, Plan, Spec
+from causaldrive.worlds.pool import BrokenScene, Reply, WorldPool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One drive to be made: which scene (by index into the iteration's scenes) and which member of its group."""
+
+    scene: int
+    member: int
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """One decision as the policy saw and said it."""
+
+    sample: Sample
+    token_ids: tuple[int, ...]  # completion, up to and including <|traj_future_start|>
+    logprobs: np.ndarray  # (len(token_ids),) float32, under the sampling temperature
+    chosen: int  # how many of the tokens the policy chose itself: the last one of a truncated text is forced
+    chain: np.ndarray | None = None  # (S + 1, 64, 2) states of the flow-SDE, when the decoder is trained
+
+
+@dataclass
+class Rollout:
+    """One finished drive: its words and its result, or why it failed."""
+
+    job: Job
+    spoken: list[Spoken] = field(default_factory=list)
+    result: EpisodeResult | None = None
+    failure: str | None = None
+
+
+def jobs_of(specs: Sequence[Spec], group_size: int) -> list[Job]:
+    """All members of all scenes, scene by scene."""
+    return [Job(scene, member, spec) for scene, spec in enumerate(specs) for member in range(group_size)]
+
+
+def roll(jobs: Sequence[Job], policy: StudentPolicy, pool: WorldPool, batch: int, label: str) -> list[Rollout]:
+    """Drive every job to its end, at most `batch` side by side; rollouts come in the order of the jobs."""
+    rollouts = [Rollout(job) for job in jobs]
+    with Meter(label, total=len(jobs), unit="drives") as meter:
+        for start in range(0, len(jobs), batch):
+            for _ in _roll_together(rollouts[start : start + batch], policy, pool):
+                meter.advance()
+    return rollouts
+
+
+def _roll_together(rollouts: Sequence[Rollout], policy: StudentPolicy, pool: WorldPool) -> Iterator[Rollout]:
+    """Advance all of them step by step; yields each as it ends."""
+    replies: dict[int, Reply] = pool.start([(key, rollout.job.spec) for key, rollout in enumerate(rollouts)])
+    while replies:
+        seeing: dict[int, Observation] = {}
+        for key in sorted(replies):
+            reply = replies[key]
+            if isinstance(reply, Observation):
+                seeing[key] = reply
+            else:
+                yield _close(rollouts[key], reply)
+        replies = _advance(rollouts, seeing, policy, pool) if seeing else {}
+
+
+def _advance(
+    rollouts: Sequence[Rollout], seeing: dict[int, Observation], policy: StudentPolicy, pool: WorldPool
+) -> dict[int, Reply]:
+    keys = sorted(seeing)
+    plans = policy.plan([seeing[key] for key in keys], [rollouts[key].job.member for key in keys])
+    for key, plan in zip(keys, plans, strict=True):
+        if isinstance(plan, Plan):
+            rollouts[key].spoken.append(spoken_of(seeing[key], plan, policy))
+    return pool.advance(list(zip(keys, plans, strict=True)))
+
+
+def spoken_of(observation: Observation, plan: Plan, policy: StudentPolicy) -> Spoken:
+    """What the trainer needs of one plan of a StudentPolicy."""
+    generated: Generated = plan.notes["generated"]
+    return Spoken(
+        sample=sample_of(observation, policy.processor.config),
+        token_ids=tuple(generated.token_ids),
+        logprobs=np.asarray(generated.logprobs, np.float32),
+        chosen=len(generated.token_ids) - int(generated.truncated),
+        chain=plan.notes.get("chain"),
+    )
+
+
+def _close(rollout: Rollout, reply: EpisodeResult | BrokenScene) -> Rollout:
+    if isinstance(reply, BrokenScene):
+        rollout.failure = f"scene broke: {reply.reason}"
+    elif reply.score is None:
+        rollout.failure = f"policy failed: {reply.failure}"
+    else:
+        rollout.result = reply
+        assert len(reply.decisions) == len(rollout.spoken), "one decision per text"
+    return rollout

@@ -1,0 +1,88 @@
+"""What an sft run is told, checked before anything is read. Knows nothing of how it is carried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from causaldrive.ground.errors import UserError, unknown_name
+
+MODES = ("coc", "trajectory")
+PRECISIONS = ("auto", "bf16", "fp32")
+PARTS = ("joint", "backbone", "decoder")
+
+
+@dataclass(frozen=True)
+class SftConfig:
+    """Supervised fine-tuning of a student on labelled recordings."""
+
+    student: Path  # checkpoint directory to start from
+    recordings: Path  # directory of recordings with camera video (training seeds only)
+    labels: Path  # labels.parquet, or the label run that holds it
+    out: Path  # run directory; the result is its `checkpoint`
+    mode: str = "coc"  # coc: trace, tokens and flow; trajectory: the same samples without trace
+    part: str = "joint"  # joint; or staged: backbone (no decoder), decoder (backbone frozen)
+    steps: int = 600  # optimizer steps
+    batch_size: int = 16  # samples an optimizer step
+    micro_batch: int = 0  # samples a forward pass; 0: the whole batch at once
+    learning_rate: float = 1.5e-3  # highest rate, after warm-up
+    final_rate: float = 0.02  # share of the highest rate that the cosine ends at
+    warmup_steps: int = 40  # linear warm-up
+    weight_decay: float = 0.01  # of matrices; never of norms, embeddings and biases
+    flow_draws: int = 4  # (time, noise) pairs a sample, all read against one backbone pass
+    text_weight: float = 1.0  # of the cross-entropy averaged over trace tokens
+    traj_weight: float = 1.0  # of the cross-entropy averaged over trajectory tokens
+    flow_weight: float = 1.0  # of the flow-matching loss
+    clip_norm: float = 1.0  # gradient norm is clipped to this
+    ema_decay: float = 0.0  # exponential moving average of the weights, saved instead of them; 0: off
+    seed: int = 0  # of sample order, flow times and noise
+    precision: str = "auto"  # bf16 (autocast over float32 weights), fp32, auto: bf16 where the hardware has it
+    device: str = "auto"  # cpu, cuda, auto
+    eval_every: int = 100  # steps between validation losses
+    eval_samples: int = 96  # validation samples, spread over the held-back recordings
+    save_every: int = 100  # steps between resumable states
+    check_traces: bool = True  # at the end: drive and reason greedily on validation samples and score it
+    frames_cache: Path | None = None  # where decoded frames are kept for other runs; none: in `out`, deleted at the end
+
+    def validate(self) -> None:
+        """Raises UserError for a name that is not known or a number out of range."""
+        for name, known in (("mode", MODES), ("precision", PRECISIONS), ("part", PARTS)):
+            if getattr(self, name) not in known:
+                raise unknown_name(f"sft: {name}", getattr(self, name), known)
+        for name in ("steps", "batch_size", "flow_draws", "eval_every", "save_every", "learning_rate", "clip_norm"):
+            self._expect(name, getattr(self, name) > 0, "a number above 0")
+        for name in ("warmup_steps", "micro_batch", "eval_samples", "weight_decay"):
+            self._expect(name, getattr(self, name) >= 0, "0 or more")
+        for name in ("text_weight", "traj_weight", "flow_weight"):
+            self._expect(name, getattr(self, name) >= 0, "0 or more")
+        for name in ("final_rate", "ema_decay"):
+            self._expect(name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
+
+    def _expect(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            option = "--" + name.replace("_", "-")
+            raise UserError(f"sft: {option} is {getattr(self, name)}, {expected} expected; change it and run again.")
+
+    def resolved_device(self) -> torch.device:
+        """Raises UserError for cuda where there is none."""
+        has_cuda = torch.cuda.is_available()
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise unknown_name("sft: device", self.device, ("auto", "cpu", "cuda"))
+        if self.device == "cuda" and not has_cuda:
+            raise UserError("sft: --device cuda asked for, but no CUDA device is found; use --device cpu or auto.")
+        return torch.device("cuda" if has_cuda and self.device != "cpu" else "cpu")
+
+    def resolved_precision(self) -> str:
+        """'bf16' or 'fp32'."""
+        if self.precision != "auto":
+            return self.precision
+        if self.resolved_device().type == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.backends.cpu.get_cpu_capability().startswith("AVX512") and has_bf16() else "fp32"
+
+
+def has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware; without, autocast is slower than float32."""
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))

@@ -1,0 +1,74 @@
+"""Optimizer, learning-rate schedule and moving average of weights.
+
+lr(s) = peak * s / warmup, then peak * (f + (1 - f) (1 + cos(pi u)) / 2), u from 0 to 1 over what is left. Knows nothing
+of data or losses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from causaldrive.sft.config import SftConfig
+
+
+def learning_rate(config: SftConfig, step: int) -> float:
+    """Rate of step `step` (from 0); positive from the first step on."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
+    left = max(config.steps - config.warmup_steps, 1)
+    cosine = 0.5 * (1 + math.cos(math.pi * min((step - config.warmup_steps) / left, 1)))
+    return config.learning_rate * (config.final_rate + (1 - config.final_rate) * cosine)
+
+
+def choose_part(model: nn.Module, part: str) -> None:
+    """Freeze what a staged run leaves alone; `model.vlm` is the backbone, everything else the decoder."""
+    for name, parameter in model.named_parameters():
+        in_backbone = name.startswith("vlm.")
+        parameter.requires_grad_(part == "joint" or in_backbone == (part == "backbone"))
+
+
+def make_optimizer(model: nn.Module, config: SftConfig) -> torch.optim.AdamW:
+    """AdamW over what requires a gradient; weight decay only on matrices that are not embeddings."""
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in learnt if p.ndim >= 2 and id(p) not in embeddings]
+    others = [p for p in learnt if p.ndim < 2 or id(p) in embeddings]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+class MovingAverage:
+    """w_ema <- d w_ema + (1 - d) w after every step, d rising to `decay` over the first steps."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.weights = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        keep = min(self.decay, (1 + step) / (10 + step))  # a short run is not held back by its start
+        for name, parameter in model.named_parameters():
+            if name in self.weights:
+                self.weights[name].lerp_(parameter, 1 - keep)
+
+    @contextlib.contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        """The model with averaged weights inside the block."""
+        own = {n: p.detach().clone() for n, p in model.named_parameters() if n in self.weights}
+        _copy(self.weights, model)
+        try:
+            yield
+        finally:
+            _copy(own, model)
+
+
+@torch.no_grad()
+def _copy(weights: dict[str, Tensor], model: nn.Module) -> None:
+    parameters = dict(model.named_parameters())
+    for name, value in weights.items():
+        parameters[name].copy_(value)

@@ -1,0 +1,52 @@
+"""Camera frames to the backbone's patches: resize, scale to [-1, 1], cut in Qwen's order.
+
+patch row = (channel, time, y, x) of one 16 x 16 patch; patches run merge block by merge block (2 x 2 neighbours
+together); a still is written twice along time. Knows nothing of cameras.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from causaldrive.student.config import FrameSettings
+
+
+def target_size(height_px: int, width_px: int, settings: FrameSettings) -> tuple[int, int]:
+    """(height, width) after resizing: the fixed size, or the nearest multiples of 32 between min and max pixels."""
+    if settings.image_height_px is not None and settings.image_width_px is not None:
+        return settings.image_height_px, settings.image_width_px
+    unit = settings.patch_size * settings.merge_size
+    height, width = (max(unit, round(side / unit) * unit) for side in (height_px, width_px))
+    if height * width > settings.max_pixels:
+        shrink = math.sqrt(height_px * width_px / settings.max_pixels)
+        return tuple(max(unit, math.floor(side / shrink / unit) * unit) for side in (height_px, width_px))  # pyright: ignore
+    if height * width < settings.min_pixels:
+        grow = math.sqrt(settings.min_pixels / (height_px * width_px))
+        return tuple(math.ceil(side * grow / unit) * unit for side in (height_px, width_px))  # pyright: ignore
+    return height, width
+
+
+def resize(image: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 to the given size: area average when shrinking, bicubic when enlarging."""
+    if image.shape[:2] == (height_px, width_px):
+        return image
+    shrinking = height_px <= image.shape[0] and width_px <= image.shape[1]
+    method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
+    return cv2.resize(image, (width_px, height_px), interpolation=method)  # pyright: ignore
+
+
+def patches(images: NDArray[np.uint8], settings: FrameSettings) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
+    """Images (N, H, W, 3) of one size, already a multiple of 32, to (N * patches, 3*2*16*16) and the grid (1, h, w)."""
+    count, height, width, _ = images.shape
+    size, merge = settings.patch_size, settings.merge_size
+    rows, columns = height // size, width // size
+    assert height % (size * merge) == 0 and width % (size * merge) == 0
+    split = images.reshape(count, rows // merge, merge, size, columns // merge, merge, size, 3)
+    ordered = split.transpose(0, 1, 4, 2, 5, 7, 3, 6)  # image, block row, block column, row, column, channel, y, x
+    flat = ordered.reshape(count * rows * columns, 3, 1, size * size).astype(np.float32)
+    flat = flat * np.float32(1 / 127.5) - np.float32(1)
+    return np.repeat(flat, 2, axis=2).reshape(count * rows * columns, -1), (1, rows, columns)

@@ -1,0 +1,220 @@
+"""The student: backbone, trajectory decoder ("expert"), projections and action space, with their losses.
+
+Parameter names are those of the released Alpamayo-R1: `vlm.*`, `expert.layers.*`, `expert.norm`, `action_in_proj.*`,
+`action_out_proj`. The expert reads the backbone's keys and values layer by layer with the gradient stopped. Actions,
+times and integration stay float32 whatever the networks compute in. Knows nothing of samples, text or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import DynamicCache, PreTrainedModel, Qwen3VLForConditionalGeneration
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
+
+from causaldrive.student import flow
+from causaldrive.student.action_space import UnicycleActionSpace
+from causaldrive.student.batches import IGNORED, CompletionBatch, PromptBatch, TrainingBatch
+from causaldrive.student.config import StudentConfig
+from causaldrive.student.expert import (
+    Offsets,
+    PrefixCache,
+    expert_mask,
+    expert_positions,
+    offsets_of,
+    prefix_of,
+)
+from causaldrive.student.projections import FourierFeatures, PerWaypointActionInProjV2
+from causaldrive.student.tokens import future_allowed, text_allowed
+from causaldrive.student.vision import quicken
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One forward of the backbone."""
+
+    hidden: Tensor  # (B, T, hidden) last states
+    cache: DynamicCache  # keys (rotated) and values of every layer, (B, kv heads, T, head_dim)
+
+
+class CausalDriveModel(PreTrainedModel):
+    """See the module's head. `forward` is `forward_training`, so that wrappers for several devices work."""
+
+    config_class = StudentConfig
+    config: StudentConfig
+    base_model_prefix = "student"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _no_split_modules = ["Qwen3VLTextDecoderLayer", "Qwen3VLVisionBlock"]  # noqa: RUF012 (transformers reads it)
+
+    def __init__(self, config: StudentConfig):
+        super().__init__(config)
+        self.vlm = Qwen3VLForConditionalGeneration(config.vlm())
+        quicken(self.vlm.model.visual)
+        expert = config.expert()
+        self.expert = Qwen3VLTextModel(expert)
+        del self.expert.embed_tokens
+        self.action_in_proj = PerWaypointActionInProjV2(expert.hidden_size, **config.action_in_proj_cfg)
+        self.action_out_proj = nn.Linear(expert.hidden_size, 2)
+        self.action_space = UnicycleActionSpace(config.action_space())
+        self.register_buffer("text_allowed", torch.zeros(config.vocab_size, dtype=torch.bool), persistent=False)
+        self.register_buffer("future_allowed", torch.zeros(config.vocab_size, dtype=torch.bool), persistent=False)
+        self.reset_buffers()
+        self.post_init()
+
+    def reset_buffers(self) -> None:
+        """Write the masks of permitted tokens again (see `UnicycleActionSpace.reset_buffers`)."""
+        self.get_buffer("text_allowed").data.copy_(torch.from_numpy(text_allowed(self.config)))
+        self.get_buffer("future_allowed").data.copy_(torch.from_numpy(future_allowed(self.config)))
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, (FourierFeatures, UnicycleActionSpace, CausalDriveModel)):
+            module.reset_buffers()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.vlm.get_input_embeddings()
+
+    def encode(self, batch: PromptBatch) -> Encoded:
+        """One forward of the backbone over prompts or whole training rows.
+
+        Right padding needs no mask: under causal attention no real token sees what comes after it.
+        """
+        cache = DynamicCache()
+        out = self.vlm.model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask if batch.padding_side == "left" else None,
+            position_ids=batch.position_ids,
+            mm_token_type_ids=batch.mm_token_type_ids,
+            pixel_values=batch.pixel_values,
+            image_grid_thw=batch.image_grid_thw,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return Encoded(out.last_hidden_state, cache)
+
+    def prefix(
+        self, encoded: Encoded, batch: PromptBatch, start_column: Tensor, repeat: int = 1
+    ) -> tuple[PrefixCache, Offsets]:
+        """What the expert reads: the cache up to `<|traj_future_start|>` in `start_column` (B,), gradient stopped.
+
+        `repeat` copies of each row stand next to each other.
+        """
+        columns = int(start_column.max()) + 1
+        offsets = offsets_of(batch.attention_mask[:, :columns], batch.position_ids[:, :, :columns], start_column)
+        return prefix_of(encoded.cache, columns, repeat), offsets.repeat(repeat)
+
+    def flow_velocity(self, cache: PrefixCache, offsets: Offsets, x_t: Tensor, t: Tensor) -> Tensor:
+        """v(x_t, t | prefix) (B, 64, 2) float32 for noisy normalised actions x_t (B, 64, 2) and times t (B,)."""
+        waypoints = x_t.shape[1]
+        inputs = self.action_in_proj(x_t.float(), t.float())
+        device = inputs.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.dtype
+        out = self.expert(
+            inputs_embeds=inputs,
+            attention_mask=expert_mask(offsets.visible, waypoints, dtype),
+            position_ids=expert_positions(offsets.first_position, waypoints),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return self.action_out_proj(out.last_hidden_state).float()
+
+    def forward(self, batch: TrainingBatch, generator: torch.Generator, **options: Any) -> dict[str, Tensor]:
+        return self.forward_training(batch, generator, **options)
+
+    def forward_training(
+        self,
+        batch: TrainingBatch,
+        generator: torch.Generator,
+        flow_draws: int = 1,
+        train_backbone: bool = True,
+        train_flow: bool = True,
+    ) -> dict[str, Tensor]:
+        """Losses of one batch; nothing is weighted or summed here.
+
+        `text_loss`, `traj_loss`: cross-entropy averaged over the batch's trace tokens and trajectory tokens (0 where
+        there are none). `flow_loss`: mean of |v - (x - noise)|^2 over `flow_draws` (t, noise) pairs per sample, drawn
+        from `generator` and read against one cache. `<name>_per_sample` (B,) holds each row's own mean, NaN for a row
+        without such tokens. `train_backbone=False` computes the backbone without gradient (staged training);
+        `train_flow=False` leaves the decoder out.
+        """
+        with torch.set_grad_enabled(train_backbone and torch.is_grad_enabled()):
+            encoded = self.encode(batch)
+            losses = self._token_losses(encoded.hidden, batch)
+        if train_flow:
+            per_sample = self._flow_losses(encoded, batch, generator, flow_draws)
+            losses |= {"flow_loss": per_sample.mean(), "flow_loss_per_sample": per_sample.detach()}
+        return losses
+
+    def _token_losses(self, hidden: Tensor, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Cross-entropies; logits are made only where a label stands (hidden state t predicts token t + 1)."""
+        text, traj = batch.labels_text[:, 1:], batch.labels_traj[:, 1:]
+        labels = torch.where(text != IGNORED, text, traj)
+        rows, columns = (labels != IGNORED).nonzero(as_tuple=True)
+        logits = self.vlm.lm_head(hidden[rows, columns]).float()
+        losses = functional.cross_entropy(logits, labels[rows, columns], reduction="none")
+        is_text = text[rows, columns] != IGNORED
+        found: dict[str, Tensor] = {}
+        for name, chosen in (("text_loss", is_text), ("traj_loss", ~is_text)):
+            count = torch.zeros(len(batch), device=losses.device).index_add(0, rows, chosen.float())
+            total = torch.zeros(len(batch), device=losses.device).index_add(0, rows, losses * chosen)
+            found[name] = total.sum() / count.sum().clamp(min=1)
+            found[f"{name}_per_sample"] = (total / count).detach()
+        return found
+
+    def _flow_losses(self, encoded: Encoded, batch: TrainingBatch, generator: torch.Generator, draws: int) -> Tensor:
+        """(B,) flow-matching losses, averaged over the draws."""
+        cache, offsets = self.prefix(encoded, batch, batch.traj_start, repeat=draws)
+        data = batch.action.float().repeat_interleave(draws, 0)
+        t = flow.draw_times(len(data), generator).to(data.device)
+        noise = torch.randn(data.shape, generator=generator, device=generator.device).to(data.device)
+        velocity = self.flow_velocity(cache, offsets, flow.interpolate(data, noise, t), t)
+        return (velocity - (data - noise)).square().mean(dim=(1, 2)).view(-1, draws).mean(dim=1)
+
+    def completion_logprobs(self, batch: CompletionBatch, temperature: float = 1.0) -> Tensor:
+        """(B, T) log-probabilities of the written tokens, 0 elsewhere; entry [b, i] belongs to input_ids[b, i].
+
+        log_softmax(logits / temperature) over the tokens that were permitted at that place (text until
+        `<|traj_future_start|>`, future bins after it), before any top-p cut: what `Generated.logprobs` holds.
+        """
+        hidden = self.encode(batch).hidden[:, :-1]
+        written = batch.completion_mask[:, 1:]
+        rows, columns = written.nonzero(as_tuple=True)
+        logits = self.vlm.lm_head(hidden[rows, columns]).float()
+        start = batch.traj_start[rows]
+        after_start = (start >= 0) & (columns >= start)
+        permitted = torch.where(
+            after_start[:, None], self.get_buffer("future_allowed"), self.get_buffer("text_allowed")
+        )
+        logprobs = permitted_logprobs(logits, permitted, temperature)
+        chosen = logprobs.gather(1, batch.input_ids[rows, columns + 1][:, None])[:, 0]
+        out = torch.zeros(written.shape[0], written.shape[1] + 1, device=chosen.device)
+        return out.index_put((rows, columns + 1), chosen)
+
+
+def permitted_logprobs(logits: Tensor, permitted: Tensor, temperature: float) -> Tensor:
+    """log_softmax(logits / temperature) (N, V) over `permitted` (N, V) or (V,); -inf elsewhere."""
+    return (logits.float() / temperature).masked_fill(~permitted, -torch.inf).log_softmax(-1)
+
+
+def build(config: StudentConfig, seed: int) -> CausalDriveModel:
+    """A new model with weights drawn from `seed`; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CausalDriveModel(config)
+
+
+def parameter_counts(model: CausalDriveModel) -> dict[str, int]:
+    """Parameters by part."""
+    parts = {
+        "vision encoder": model.vlm.model.visual,
+        "language model": model.vlm.model.language_model,
+        "language head": model.vlm.lm_head,
+        "trajectory decoder": model.expert,
+        "action projections": nn.ModuleList([model.action_in_proj, model.action_out_proj]),
+    }
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}

@@ -1,0 +1,155 @@
+"""Named sizes of the student. A preset turns a tokenizer and action statistics into a StudentConfig.
+
+Knows nothing of weights or files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from causaldrive.ground.errors import UserError, unknown_name
+from causaldrive.student.config import ActionSpaceSettings, FrameSettings, StudentConfig, TrajectoryTokenSettings
+from causaldrive.student.text import extend_tokenizer
+
+NEEDS_WEIGHTS = {
+    "2b": "Qwen3-VL-2B or Cosmos-Reason2-2B weights",
+    "4b": "Qwen3-VL-4B weights",
+    "8b": "Qwen3-VL-8B or Cosmos-Reason2-8B weights",
+    "alpamayo": "released Alpamayo-R1 or 1.5 weights",
+}
+
+
+@dataclass(frozen=True)
+class ActionStatistics:
+    """What `statistics.fit_action_statistics` measures on training data; goes into the configuration."""
+
+    accel_mean_mps2: float
+    accel_std_mps2: float
+    curvature_mean_1pm: float
+    curvature_std_1pm: float
+    token_min: tuple[float, float]  # normalised range of the future bins; raw zero lies exactly on the middle bin
+    token_max: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Size:
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mrope_section: tuple[int, int, int]
+    vision_hidden: int
+    vision_intermediate: int
+    vision_depth: int
+    vision_heads: int
+    deepstack: tuple[int, ...]
+    expert: dict[str, int]
+    projection_hidden: int
+
+
+_TINY = _Size(
+    hidden=192, intermediate=512, layers=4, heads=6, kv_heads=3, head_dim=32, mrope_section=(8, 4, 4),
+    vision_hidden=128, vision_intermediate=384, vision_depth=3, vision_heads=4, deepstack=(0, 1),
+    expert={"hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 3}, projection_hidden=128,
+)  # fmt: skip
+_SMALL = _Size(
+    hidden=640, intermediate=1792, layers=12, heads=10, kv_heads=5, head_dim=64, mrope_section=(16, 8, 8),
+    vision_hidden=448, vision_intermediate=1344, vision_depth=9, vision_heads=7, deepstack=(2, 4, 6),
+    expert={"hidden_size": 320, "intermediate_size": 960, "num_attention_heads": 10}, projection_hidden=256,
+)  # fmt: skip
+
+
+def tiny(tokenizer: PreTrainedTokenizerFast, statistics: ActionStatistics, **changes: Any) -> StudentConfig:
+    """About 4 M parameters: the chain on two CPU cores. Extends `tokenizer` in place; `changes` replace fields."""
+    return _from_size("tiny", _TINY, tokenizer, statistics, **changes)
+
+
+def small(tokenizer: PreTrainedTokenizerFast, statistics: ActionStatistics, **changes: Any) -> StudentConfig:
+    """About 100 M parameters: the scaling point for one GPU."""
+    return _from_size("small", _SMALL, tokenizer, statistics, **changes)
+
+
+PRESETS: dict[str, Callable[..., StudentConfig]] = {"tiny": tiny, "small": small}
+
+
+def preset(name: str) -> Callable[..., StudentConfig]:
+    """The function of a preset. Raises UserError for an unknown name, or one that cannot be made from nothing."""
+    if name in NEEDS_WEIGHTS:
+        raise UserError(
+            f"preset {name!r} starts from {NEEDS_WEIGHTS[name]}, which this version cannot load yet; "
+            f"expected one of {', '.join(PRESETS)}, so pass --preset tiny."
+        )
+    if name not in PRESETS:
+        raise unknown_name("preset", name, [*PRESETS, *NEEDS_WEIGHTS])
+    return PRESETS[name]
+
+
+def _from_size(
+    name: str, size: _Size, tokenizer: PreTrainedTokenizerFast, statistics: ActionStatistics, **changes: Any
+) -> StudentConfig:
+    future_bins, history_bins = changes.pop("future_bins", 513), changes.pop("history_bins", 256)
+    text_vocab_size = len(tokenizer) - len(tokenizer.get_added_vocab())
+    base_size = len(tokenizer)
+    ids = extend_tokenizer(tokenizer, future_bins, history_bins)
+    frames = dataclasses.replace(FrameSettings(), **changes.pop("frames", {}))
+    tokens = TrajectoryTokenSettings(
+        future_dims_min=statistics.token_min, future_dims_max=statistics.token_max,
+        history_min_m=(-0.5, -1.0, -0.5), history_max_m=(4.0, 1.0, 0.5), pad_origin_at_beginning=False,
+    )  # fmt: skip
+    values: dict[str, Any] = {
+        "preset": name,
+        "vlm_config": _vlm_config(size, len(tokenizer), ids, frames),
+        "expert_cfg": dict(size.expert),
+        "action_in_proj_cfg": {
+            "num_enc_layers": 2, "hidden_size": size.projection_hidden, "num_fourier_feats": 20,
+            "min_freq": 0.05, "max_freq": 5.0,
+        },
+        "action_space_cfg": dataclasses.asdict(_action_space(statistics)),
+        "traj_tokens_cfg": dataclasses.asdict(tokens),
+        "frames_cfg": dataclasses.asdict(frames),
+        "text_vocab_size": text_vocab_size,
+        "vocab_size": len(tokenizer),
+        "traj_token_start_idx": base_size,
+        "future_bins": future_bins,
+        "history_bins": history_bins,
+        "tokens_per_history_traj": tokens.tokens_per_history_traj,
+        "special_token_ids": ids,
+    }  # fmt: skip
+    return StudentConfig(**(values | changes))
+
+
+def _action_space(statistics: ActionStatistics) -> ActionSpaceSettings:
+    return ActionSpaceSettings(
+        accel_mean_mps2=statistics.accel_mean_mps2,
+        accel_std_mps2=statistics.accel_std_mps2,
+        curvature_mean_1pm=statistics.curvature_mean_1pm,
+        curvature_std_1pm=statistics.curvature_std_1pm,
+    )
+
+
+def _vlm_config(size: _Size, vocab_size: int, ids: dict[str, int], frames: FrameSettings) -> dict[str, Any]:
+    text = {
+        "vocab_size": vocab_size, "hidden_size": size.hidden, "intermediate_size": size.intermediate,
+        "num_hidden_layers": size.layers, "num_attention_heads": size.heads, "num_key_value_heads": size.kv_heads,
+        "head_dim": size.head_dim, "max_position_embeddings": 8192, "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_interleaved": True,
+                            "mrope_section": list(size.mrope_section)},
+    }  # fmt: skip
+    vision = {
+        "hidden_size": size.vision_hidden, "intermediate_size": size.vision_intermediate, "depth": size.vision_depth,
+        "num_heads": size.vision_heads, "out_hidden_size": size.hidden, "patch_size": frames.patch_size,
+        "spatial_merge_size": frames.merge_size, "num_position_embeddings": 576,
+        "deepstack_visual_indexes": list(size.deepstack),
+    }  # fmt: skip
+    return {
+        "text_config": text, "vision_config": vision, "tie_word_embeddings": False,
+        "image_token_id": ids["image_pad"], "video_token_id": ids["video_pad"],
+        "vision_start_token_id": ids["vision_start"], "vision_end_token_id": ids["vision_end"],
+    }  # fmt: skip

@@ -1,0 +1,230 @@
+"""Samples to batches: the prompt, the training row, the completion row; and text back from tokens.
+
+One layout for training and sampling: system, user (per camera: name, then per frame a time marker and the image;
+history tokens; instruction), assistant. Reads samples, makes tensors; saves and loads tokenizer and settings.
+Knows nothing of the model's weights.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from causaldrive.clips.types import Sample
+from causaldrive.ground.errors import UserError
+from causaldrive.ground.files import write_json
+from causaldrive.student.action_space import UnicycleActionSpace
+from causaldrive.student.batches import IGNORED, CompletionBatch, PromptBatch, TrainingBatch
+from causaldrive.student.config import StudentConfig
+from causaldrive.student.images import patches, resize, target_size
+from causaldrive.student.positions import mrope_positions
+from causaldrive.student.statistics import raw_actions
+from causaldrive.student.text import plain_ids
+from causaldrive.student.tokens import CHAT_NAMES, SPECIAL_NAMES, FutureTokens, HistoryTokens, special
+
+Grid = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class _Images:
+    """One sample's camera frames as patches; `grids` holds one tuple of grids per camera, empty where missing."""
+
+    names: tuple[str, ...]
+    grids: tuple[tuple[Grid, ...], ...]
+    pixels: list[np.ndarray]
+
+
+class StudentProcessor:
+    """Tokenizer and configuration, and the batches made with them."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, config: StudentConfig):
+        self.tokenizer, self.config = tokenizer, config
+        self.future_tokens = FutureTokens(config.traj_tokens(), config.future_bins)
+        self.history_tokens = HistoryTokens(config.traj_tokens(), config.history_bins)
+        self.action_space = UnicycleActionSpace(config.action_space())
+        self._frames = config.frames()
+        self._template = functools.lru_cache(maxsize=256)(self._make_template)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write tokenizer files and `processor_config.json`; the settings themselves are the model's `config.json`.
+
+        `config.json` is written too where the model has not been saved there yet.
+        """
+        path = Path(directory)
+        path.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save_pretrained(path)
+        write_json(path / "processor_config.json", {"processor_class": type(self).__name__})
+        if not (path / "config.json").exists():
+            self.config.save_pretrained(path)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> StudentProcessor:
+        """Raises UserError when the tokenizer and the configuration do not belong together."""
+        config = StudentConfig.from_pretrained(directory)
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+        for name in (*CHAT_NAMES, *SPECIAL_NAMES):
+            expected, found = config.special_token_ids.get(name), tokenizer.convert_tokens_to_ids(special(name))
+            if found != expected:
+                raise UserError(
+                    f"{directory}: the tokenizer has {special(name)} as {found}, config.json as {expected}; "
+                    "copy tokenizer.json and config.json from one and the same checkpoint."
+                )
+        return cls(tokenizer, config)
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """The trace in a completion: the text before `<|cot_end|>`, or before `<|traj_future_start|>` without it."""
+        stops = {self.config.id_of("cot_end"), self.config.id_of("traj_future_start")}
+        end = next((i for i, token in enumerate(token_ids) if token in stops), len(token_ids))
+        return str(self.tokenizer.decode(list(token_ids[:end]), skip_special_tokens=True)).strip()
+
+    def prompts(self, samples: Sequence[Sample], reason: bool = True) -> PromptBatch:
+        """Left-padded prompts that end with `<|cot_start|>`, or with `<|traj_future_start|>` for `reason=False`."""
+        images = [self._images(sample) for sample in samples]
+        rows = [self._prompt(sample, found, reason) for sample, found in zip(samples, images, strict=True)]
+        return PromptBatch(**self._pad(rows, images, "left"))
+
+    def training(
+        self, samples: Sequence[Sample], traces: Sequence[str | None], traj_tokens: bool = True
+    ) -> TrainingBatch:
+        """Right-padded training rows; a trace of None means: no reasoning, the trajectory right away.
+
+        With `traj_tokens` False rows end at `<|traj_future_start|>` (a third shorter): text and flow only. Actions
+        beyond the bounds are clipped and counted in `counters['clipped_trajectories']`. Raises UserError for a
+        sample without future.
+        """
+        images = [self._images(sample) for sample in samples]
+        raw, _ = raw_actions(samples, self.action_space)
+        clipped = self.action_space.clip(raw)
+        action = self.action_space.normalise(clipped)
+        bins = self.future_tokens.encode(action.numpy())
+        rows, text, traj, starts = [], [], [], []
+        for index, sample in enumerate(samples):
+            trace = traces[index]
+            prompt = self._prompt(sample, images[index], reason=trace is not None)
+            spoken = self._spoken(trace)
+            drawn = self._drawn(bins[index]) if traj_tokens else []
+            rows.append(prompt + spoken + drawn)
+            text.append([IGNORED] * len(prompt) + spoken + [IGNORED] * len(drawn))
+            traj.append([IGNORED] * (len(prompt) + len(spoken)) + drawn)
+            starts.append(len(prompt) + len(spoken) - 1)
+        padded = self._pad(rows, images, "right")
+        padded["counters"]["clipped_trajectories"] = int((~self.action_space.is_within_bounds(raw)).sum())
+        return TrainingBatch(**padded, labels_text=_pad_right(text, IGNORED), labels_traj=_pad_right(traj, IGNORED),
+                             action=action, traj_start=torch.tensor(starts))  # fmt: skip
+
+    def completions(
+        self, samples: Sequence[Sample], completion_ids: Sequence[Sequence[int]], reason: bool = True
+    ) -> CompletionBatch:
+        """Right-padded prompts with the given completion tokens after them, as `Generated.token_ids` holds them."""
+        images = [self._images(sample) for sample in samples]
+        rows, marks, starts = [], [], []
+        start_id = self.config.id_of("traj_future_start")
+        for sample, found, written in zip(samples, images, completion_ids, strict=True):
+            prompt = self._prompt(sample, found, reason)
+            row = prompt + list(written)
+            rows.append(row)
+            marks.append([0] * len(prompt) + [1] * len(written))
+            starts.append(row.index(start_id) if start_id in row else -1)
+        padded = self._pad(rows, images, "right")
+        return CompletionBatch(
+            **padded, completion_mask=_pad_right(marks, 0).bool(), traj_start=torch.tensor(starts, dtype=torch.int64)
+        )
+
+    def _spoken(self, trace: str | None) -> list[int]:
+        """Trace, `<|cot_end|>`, `<|traj_future_start|>`; nothing where the prompt already holds the start token."""
+        if trace is None:
+            return []
+        ends = [self.config.id_of("cot_end"), self.config.id_of("traj_future_start")]
+        return plain_ids(self.tokenizer, trace) + ends
+
+    def _drawn(self, bins: np.ndarray) -> list[int]:
+        """128 trajectory tokens and `<|traj_future_end|>`."""
+        return [*(self.config.traj_token_start_idx + bins).tolist(), self.config.id_of("traj_future_end")]
+
+    def _prompt(self, sample: Sample, images: _Images, reason: bool) -> list[int]:
+        before, after = self._template(images.names, images.grids, reason)
+        offset = self.config.traj_token_start_idx + self.config.future_bins
+        history = self.history_tokens.encode(sample.history_xyz_in_rig_m) + offset
+        return [*before, *history.tolist(), *after]
+
+    def _make_template(
+        self, names: tuple[str, ...], grids: tuple[tuple[Grid, ...], ...], reason: bool
+    ) -> tuple[list[int], list[int]]:
+        """Token ids before and after the history tokens."""
+        config = self.config
+        parts = [f"<|im_start|>system\n{config.system_prompt}<|im_end|>\n<|im_start|>user\n"]
+        for name, camera in zip(names, grids, strict=True):
+            parts.append(f"{name}:" if camera else f"{name}: no image ")
+            for offset_s, grid in zip(self._frames.frame_offsets_s, camera, strict=bool(camera)):
+                pads = special("image_pad") * (grid[0] * grid[1] * grid[2] // self._frames.merge_size**2)
+                parts.append(f" {offset_s:+.1f} s <|vision_start|>{pads}<|vision_end|>")
+        parts.append(special("traj_history_start"))
+        instruction = config.reason_instruction if reason else config.drive_instruction
+        start = special("cot_start" if reason else "traj_future_start")
+        after = f"<|traj_history_end|>{instruction}<|im_end|>\n<|im_start|>assistant\n{start}"
+        encode = functools.partial(self.tokenizer.encode, add_special_tokens=False)
+        return encode("".join(parts)), encode(after)
+
+    def _images(self, sample: Sample) -> _Images:
+        """Frames of the configured cameras and times. A camera that the sample lacks is stated in the prompt."""
+        names = self._frames.camera_names or sample.camera_names
+        grids, pixels = [], []
+        for name in names:
+            if sample.frames is None or name not in sample.camera_names:
+                grids.append(())
+                continue
+            chosen = sample.frames[sample.camera_names.index(name)][self._frame_indices(sample)]
+            height, width = target_size(chosen.shape[1], chosen.shape[2], self._frames)
+            values, grid = patches(np.stack([resize(image, height, width) for image in chosen]), self._frames)
+            grids.append((grid,) * len(chosen))
+            pixels.append(values)
+        return _Images(tuple(names), tuple(grids), pixels)
+
+    def _frame_indices(self, sample: Sample) -> list[int]:
+        available = list(sample.frame_offsets_us)
+        wanted = self._frames.frame_offsets_us
+        missing = [offset for offset in wanted if offset not in available]
+        if missing:
+            raise UserError(
+                f"{sample.recording_id} at t0 {sample.t0_us} us has frames at {available} us, expected {list(wanted)}; "
+                "cut the sample with the student's frame offsets."
+            )
+        return [available.index(offset) for offset in wanted]
+
+    def _pad(self, rows: list[list[int]], images: list[_Images], side: str) -> dict[str, Any]:
+        """The fields of PromptBatch."""
+        width = max(len(row) for row in rows)
+        pad = self.config.id_of("endoftext")
+        ids, mask = torch.full((len(rows), width), pad), torch.zeros(len(rows), width, dtype=torch.int64)
+        for index, row in enumerate(rows):
+            span = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+            ids[index, span], mask[index, span] = torch.tensor(row), 1
+        grids = [grid for found in images for camera in found.grids for grid in camera]
+        pixels = [values for found in images for values in found.pixels]
+        is_image = ((ids == self.config.id_of("image_pad")) & mask.bool()).long()
+        grid_thw = torch.tensor(grids, dtype=torch.int64) if grids else None
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "mm_token_type_ids": is_image,
+            "pixel_values": torch.from_numpy(np.concatenate(pixels)) if pixels else None,
+            "image_grid_thw": grid_thw,
+            "position_ids": mrope_positions(is_image, mask, grids, self._frames.merge_size),
+            "padding_side": side,
+            "counters": {"missing_cameras": sum(not camera for found in images for camera in found.grids)},
+        }
+
+
+def _pad_right(rows: list[list[int]], value: int) -> Tensor:
+    out = torch.full((len(rows), max(len(row) for row in rows)), value)
+    for index, row in enumerate(rows):
+        out[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
+    return out

@@ -1,0 +1,54 @@
+"""The student's own tokenizer: byte-level BPE trained on the label corpus, Qwen's chat marks, the extra vocabulary.
+
+Reads strings, makes a tokenizer. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AddedToken, PreTrainedTokenizerFast
+
+from causaldrive.student.tokens import CHAT_NAMES, SPECIAL_NAMES, special, trajectory_strings
+
+_CONTROL = re.compile(r"<(?=\||i\d+>)")
+
+
+def train_tokenizer(corpus: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A base tokenizer of at most `vocab_size` text ids (256 bytes and merges) and the 8 chat marks after them.
+
+    The same corpus in the same order gives the same tokenizer. Every string survives encode and decode.
+    """
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)  # pyright: ignore
+    backend.decoder = decoders.ByteLevel()  # pyright: ignore
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    backend.train_from_iterator(list(corpus), trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token=special("endoftext"), eos_token=special("im_end"), padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+    _add_specials(tokenizer, CHAT_NAMES)
+    return tokenizer
+
+
+def extend_tokenizer(tokenizer: PreTrainedTokenizerFast, future_bins: int, history_bins: int) -> dict[str, int]:
+    """Add `<i0>`... and the 29 special strings in their fixed order; returns name -> id of chat marks and specials."""
+    tokenizer.add_tokens(trajectory_strings(future_bins + history_bins))
+    _add_specials(tokenizer, SPECIAL_NAMES)
+    names = dict.fromkeys((*CHAT_NAMES, *SPECIAL_NAMES))
+    return {name: int(tokenizer.convert_tokens_to_ids(special(name))) for name in names}  # pyright: ignore
+
+
+def _add_specials(tokenizer: PreTrainedTokenizerFast, names: Iterable[str]) -> None:
+    tokens: list[str | AddedToken] = [AddedToken(special(name), special=True) for name in names]
+    tokenizer.add_tokens(tokens, special_tokens=True)
+
+
+def plain_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Token ids of `text`; control strings written in it (`<|...`, `<i5>`) are broken up and stay plain text."""
+    return tokenizer.encode(_CONTROL.sub("< ", text), add_special_tokens=False)

@@ -1,0 +1,129 @@
+"""The expert drives a scene from start to end, pushed off its course now and then when asked.
+
+A push is not the expert's intention; the way back is. It teaches a student to recover. Reads a `Scene`, writes nothing.
+Knows nothing of cameras or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from causaldrive.clips.geometry import rotate
+from causaldrive.ground.words import STEP_S, STEP_US
+from causaldrive.worlds.expert import ExpertDriver, Explanation, explain
+from causaldrive.worlds.families.draft import Scene, SceneSpec
+from causaldrive.worlds.state import EgoState, SceneContext, WorldState
+from causaldrive.worlds.town import TownWorld
+
+_CALM_MPS2 = -0.8  # nobody is pushed while braking harder than this
+
+
+@dataclass(frozen=True)
+class Push:
+    """Added to the expert's command between two scene times."""
+
+    start_s: float
+    end_s: float
+    acceleration_mps2: float
+    lateral_mps2: float  # becomes curvature by 1 / v^2
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """Where the ego starts off its course, and when it is pushed."""
+
+    offset_m: float
+    yaw_rad: float
+    pushes: tuple[Push, ...]
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What happened: states at 10 Hz, and an explanation of each."""
+
+    scene: Scene
+    states: list[WorldState]
+    explanations: list[Explanation]
+    pushed_us: list[tuple[int, int]]  # when a push was really given
+
+    @property
+    def context(self) -> SceneContext:
+        return self.scene.context
+
+    def key_t_us(self) -> int:
+        """The moment to look at: the focus has just become a cause; else it is about 20 m ahead; else the middle."""
+        kind, agent = self.scene.focus_kind, self.scene.focus_id
+        for state, explanation in zip(self.states, self.explanations, strict=True):
+            if any(c.kind == kind and agent in (None, c.agent_id) for c in explanation.causes):
+                return min(state.t_us + 5 * STEP_US, self.states[-1].t_us)
+        return min(self.states, key=lambda s: (abs(_distance_m(s, agent) - 20.0), abs(s.t_us - 5_000_000))).t_us
+
+
+def _distance_m(state: WorldState, name: str | None) -> float:
+    """How far ahead an agent or a light is; 20 m for the road itself."""
+    for ids, xy in (
+        (state.agents.ids, state.agents.xy_in_local_m),
+        (state.lights.ids, state.lights.stop_xy_in_local_m),
+    ):
+        if name in ids:
+            return float(rotate(xy[ids.index(name)] - state.ego.xy_in_local_m, -state.ego.yaw_rad)[0])
+    return 20.0
+
+
+def draw_disturbance(spec: SceneSpec, share: float) -> Disturbance | None:
+    """A disturbance for `share` of all scenes, None for the others; decided by the seed."""
+    rng = np.random.default_rng([spec.seed, 7, int(spec.harmless)])
+    if rng.random() >= share:
+        return None
+    times = np.sort(rng.uniform(2.0, 14.0, size=int(rng.integers(2, 5))))
+    pushes = tuple(_draw_push(rng, float(t)) for t in times)
+    return Disturbance(float(rng.uniform(-0.8, 0.8)), float(rng.uniform(-0.05, 0.05)), pushes)
+
+
+def _draw_push(rng: np.random.Generator, start_s: float) -> Push:
+    along = float(rng.choice([0.0, rng.uniform(-2.0, 1.5)]))
+    across = float(rng.choice([-1.0, 1.0]) * rng.uniform(1.0, 2.2))
+    return Push(start_s, start_s + float(rng.uniform(0.4, 0.8)), along, across)
+
+
+def drive(scene: Scene, duration_s: float, disturbance: Disturbance | None = None) -> Drive:
+    """Drive until the scene is over, its road ends, or `duration_s` have passed."""
+    if disturbance is not None:
+        scene = replace(scene, ego=_displaced(scene.ego, disturbance))
+    world = TownWorld(scene)
+    driver = ExpertDriver(world.context)
+    states, explanations, pushed = [world.state], [explain(world.history, world.context)], []
+    while not world.finished and world.time_s < duration_s - 1e-6:
+        acceleration, curvature = driver.control(world.history)
+        for push in _active(disturbance, world.time_s, explanations[-1]):
+            acceleration += push.acceleration_mps2
+            curvature += push.lateral_mps2 / max(world.state.ego.speed_mps, 4.0) ** 2
+            pushed.append(world.state.t_us)
+        world.step(acceleration, curvature)
+        states.append(world.state)
+        explanations.append(explain(world.history, world.context))
+    return Drive(scene, states, explanations, list(_spans(pushed)))
+
+
+def _displaced(ego: EgoState, disturbance: Disturbance) -> EgoState:
+    aside = rotate(np.array([0.0, disturbance.offset_m]), ego.yaw_rad)
+    return replace(ego, xy_in_local_m=ego.xy_in_local_m + aside, yaw_rad=ego.yaw_rad + disturbance.yaw_rad)
+
+
+def _active(disturbance: Disturbance | None, time_s: float, now: Explanation) -> list[Push]:
+    """Pushes due now; none while the driver is busy with something, so that a push never makes an accident."""
+    if disturbance is None or now.lateral != "lane_keeping" or now.acceleration_mps2 < _CALM_MPS2:
+        return []
+    return [p for p in disturbance.pushes if p.start_s <= time_s < p.end_s]
+
+
+def _spans(times_us: list[int]) -> Iterator[tuple[int, int]]:
+    """Times 0.1 s apart, joined into (start, end)."""
+    start = 0
+    for i, t_us in enumerate(times_us):
+        if i + 1 == len(times_us) or times_us[i + 1] - t_us > round(STEP_S * 1e6):
+            yield times_us[start], t_us + STEP_US
+            start = i + 1

@@ -1,0 +1,75 @@
+"""Scenes by name and seed: the families, drawing specs, building a scene.
+
+Everything about a scene comes from its spec alone. Reads and writes nothing. Knows nothing of the expert.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from causaldrive.ground.errors import UserError, unknown_name
+from causaldrive.ground.words import RESERVED_SEED
+from causaldrive.worlds.families import cut_in, lead_brakes, pedestrian_crosses, red_light, sharp_curve, stopped_car
+from causaldrive.worlds.families.draft import Draft, Scene, SceneSpec, default_camera, finish
+
+__all__ = ["FAMILIES", "Family", "Scene", "SceneSpec", "build_scene", "check_seeds", "default_camera", "draw_specs"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of scene: one line about it, the cause kind it is about, and how it is drawn."""
+
+    description: str
+    focus_kind: str
+    draw: Callable[[np.random.Generator, bool], Draft]
+
+
+FAMILIES: dict[str, Family] = {
+    module.__name__.rsplit(".", 1)[1]: Family(module.DESCRIPTION, module.FOCUS_KIND, module.draw)
+    for module in (lead_brakes, red_light, pedestrian_crosses, cut_in, stopped_car, sharp_curve)
+}
+
+
+def draw_specs(count: int, first_seed: int, families: Sequence[str] | None = None) -> list[SceneSpec]:
+    """Specs of `count` consecutive seeds; any 2 x families consecutive ones cover each family in both variants.
+
+    Raises UserError for an unknown family, a negative count or seed, and seeds that are reserved.
+    """
+    names = tuple(families) if families else tuple(FAMILIES)
+    for name in names:
+        _family(name)
+    check_seeds(first_seed, count)
+    seeds = range(first_seed, first_seed + count)
+    return [SceneSpec(names[seed // 2 % len(names)], seed, bool(seed % 2)) for seed in seeds]
+
+
+def check_seeds(first_seed: int, count: int = 1) -> None:
+    """Raises UserError for negative or reserved seeds."""
+    if count < 0 or first_seed < 0:
+        raise UserError(f"scenes {count} from seed {first_seed} asked for; both must be 0 or more, so change them.")
+    if first_seed + count > RESERVED_SEED:
+        raise UserError(
+            f"seeds {first_seed} to {first_seed + count - 1} reach into those from {RESERVED_SEED} up, which are "
+            "reserved for final checks; choose a lower first seed."
+        )
+
+
+def build_scene(spec: SceneSpec) -> Scene:
+    """Draw the scene of `spec`. The same spec gives the same scene in every process.
+
+    Raises UserError for an unknown family or a seed outside the open ranges.
+    """
+    family = _family(spec.family)
+    check_seeds(spec.seed)
+    rng = np.random.default_rng([spec.seed, zlib.crc32(spec.family.encode()), int(spec.harmless)])
+    return finish(family.draw(rng, spec.harmless), spec, family.focus_kind)
+
+
+def _family(name: str) -> Family:
+    if name not in FAMILIES:
+        raise unknown_name("scene family", name, FAMILIES)
+    return FAMILIES[name]

@@ -1,0 +1,174 @@
+"""Meta actions on drives whose every phase is known, and on a real one."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from label_drives import ego_of, path, speeds, yaws
+
+from causaldrive.ground.errors import UserError
+from causaldrive.ground.words import LATERAL_META, LONGITUDINAL_META
+from causaldrive.label.meta_actions import MetaActions, Profile, describe, detect, of_trajectory, profile_of
+
+
+def spans(meta: MetaActions, axis: str) -> list[tuple[str, float, float]]:
+    return [(s.label, s.start_t_us / 1e6, s.end_t_us / 1e6) for s in meta.spans if s.axis == axis]
+
+
+def longitudinal(start: float, *phases: tuple[float, float]) -> list[tuple[str, float, float]]:
+    return spans(detect(ego_of(speeds(start, *phases))), "longitudinal")
+
+
+def lateral(curvature: float, speed: float) -> list[tuple[str, float, float]]:
+    v = np.full(121, speed)
+    return spans(detect(ego_of(v, yaws(v, (0, 3), (curvature, 6), (0, 3)))), "lateral")
+
+
+def test_brake_to_rest_is_found_at_once():
+    assert longitudinal(10, (0, 3), (-2, 5), (0, 3)) == [
+        ("maintain_speed", 0, 3), ("strong_decelerate", 3, 8), ("stop", 8, 11.1),
+    ]  # fmt: skip
+
+
+def test_a_short_soft_brake_is_not_lost():
+    found = longitudinal(10, (0, 3), (-1, 0.7), (0, 3))
+    assert [label for label, _, _ in found] == ["maintain_speed", "gentle_decelerate", "maintain_speed"]
+    assert found[1][1:] == pytest.approx((3.0, 3.7), abs=0.101)
+
+
+def test_a_creep_start_ends_the_stop():
+    found = longitudinal(0, (0, 3), (0.25, 4), (0, 2))
+    assert found[:2] == [("stop", 0, 3), ("gentle_accelerate", 3, 7)]
+
+
+def test_reverse_and_back():
+    found = longitudinal(0, (0, 3), (-0.5, 3), (0.5, 3), (0, 2))
+    assert [label for label, _, _ in found] == ["stop", "reverse", "stop"]
+
+
+def test_a_brake_that_builds_up_belongs_to_the_strong_span():
+    v = np.concatenate([speeds(12, (0, 5)), speeds(12, *[(-0.4 * i, 0.1) for i in range(1, 6)], (-2, 2), (0, 3))[1:]])
+    labels = [s[0] for s in spans(detect(ego_of(v)), "longitudinal")]
+    assert labels == ["maintain_speed", "strong_decelerate", "maintain_speed"]
+
+
+@pytest.mark.parametrize(
+    ("radius_m", "speed", "expected"),
+    [
+        (1000, 10, None),
+        (1000, 25, "steer"),
+        (500, 10, "steer"),
+        (100, 10, "steer"),
+        (30, 8, "steer"),
+        (15, 6, "sharp_steer"),
+    ],
+)
+def test_curves_by_radius_on_both_sides(radius_m, speed, expected):
+    for sign, side in ((1, "left"), (-1, "right")):
+        found = lateral(sign / radius_m, speed)
+        if expected is None:
+            assert found == [("go_straight", 0, 12.1)]
+        else:
+            assert [label for label, _, _ in found] == ["go_straight", f"{expected}_{side}", "go_straight"]
+            assert found[1][1:] == pytest.approx((3.0, 9.0), abs=0.101)
+
+
+def test_reversing_is_named_by_the_side_the_rear_swings_to():
+    v = speeds(0, (-1, 2), (0, 4), (1, 2))
+    for sign, side in ((1, "left"), (-1, "right")):
+        meta = detect(ego_of(v, yaws(v, (sign * 0.1, 8))))
+        assert f"reverse_{side}" in set(meta.lateral)
+        y = path(v, yaws(v, (sign * 0.1, 8)))[-1, 1]
+        assert np.sign(y) == sign
+
+
+def test_standing_has_no_steering():
+    v = speeds(5, (-2, 2.5), (0, 4))
+    yaw = yaws(v, (0.1, 8)) + np.where(v <= 0, 1e-3 * np.sin(np.arange(len(v))), 0)
+    meta = detect(ego_of(v, yaw))
+    assert set(meta.lateral[meta.longitudinal == "stop"]) <= {"go_straight", "sharp_steer_left"}
+    assert list(meta.lateral[-20:]) == ["go_straight"] * 20
+
+
+@given(
+    first=st.floats(1.5, 4), second=st.floats(1.5, 4),
+    rates=st.tuples(st.sampled_from([-2.5, -0.8, 0.6, 2.0]), st.sampled_from([-2.5, -0.8, 0.6, 2.0])),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_onsets_are_exact_on_clean_drives(first, second, rates):
+    first, second = round(first, 1), round(second, 1)
+    found = longitudinal(25, (0, 3), (rates[0], first), (0, 2), (rates[1], second), (0, 3))
+    starts = [start for _, start, _ in found]
+    assert starts == pytest.approx([0, 3, 3 + first, 5 + first, 5 + first + second], abs=0.101)
+    for rate, label in zip(rates, (found[1][0], found[3][0]), strict=True):
+        assert label == ("strong_" if abs(rate) > 1.4 else "gentle_") + ("accelerate" if rate > 0 else "decelerate")
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_noise_moves_onsets_little_and_invents_nothing(seed):
+    v = speeds(12, (0, 4), (-2, 3), (0, 4), (1, 4), (0, 4))
+    found = spans(detect(ego_of(v + np.random.default_rng(seed).normal(0, 0.03, len(v)))), "longitudinal")
+    kinds = [label.rsplit("_")[-1] for label, _, _ in found]
+    merged = [k for i, k in enumerate(kinds) if i == 0 or k != kinds[i - 1]]
+    assert merged == ["speed", "decelerate", "speed", "accelerate", "speed"]
+    onset = next(start for label, start, _ in found if "decelerate" in label)
+    assert 3.3 < onset < 4.1  # smoothing against noise may show it early, never late
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_words_are_of_the_closed_sets_and_spans_tile_the_drive(seed):
+    rng = np.random.default_rng(seed)
+    v = np.cumsum(rng.normal(0, 0.15, 300))
+    meta = detect(ego_of(v, np.cumsum(rng.normal(0, 0.03, 300))))
+    assert set(meta.longitudinal) <= set(LONGITUDINAL_META) and set(meta.lateral) <= set(LATERAL_META)
+    for axis, labels in (("longitudinal", meta.longitudinal), ("lateral", meta.lateral)):
+        own = [s for s in meta.spans if s.axis == axis]
+        assert own[0].start_t_us == 0 and own[-1].end_t_us == 30_000_000
+        assert all(a.end_t_us == b.start_t_us and a.label != b.label for a, b in itertools.pairwise(own))
+        assert [s.label for s in own for _ in range(s.start_t_us, s.end_t_us, 100_000)] == list(labels)
+
+
+def test_left_and_right_are_mirror_images():
+    rng = np.random.default_rng(3)
+    v = np.full(400, 9.0)
+    yaw = np.cumsum(np.convolve(rng.normal(0, 0.02, 400), np.ones(20) / 20, "same"))
+    left, right = detect(ego_of(v, yaw)).lateral, detect(ego_of(v, -yaw)).lateral
+    swapped = [w.replace("left", "~").replace("right", "left").replace("~", "right") for w in left]
+    assert swapped == list(right)
+
+
+def test_a_planned_path_speaks_like_the_drive():
+    v = speeds(10, (0, 2), (-2, 4), (0, 3))
+    poses = np.column_stack([path(v, np.zeros(len(v))), np.zeros(len(v))])
+    meta = of_trajectory(poses[:16], poses[16:80])
+    assert len(meta.t_us) == 80 and meta.t_us[15] == 0
+    onset = next(s for s in meta.spans if s.label == "strong_decelerate").start_t_us / 1e6
+    assert onset == pytest.approx(0.5, abs=0.101)
+
+
+def test_description_leaves_repeats_out():
+    meta = detect(ego_of(speeds(10, (0, 3), (-2, 3), (0, 3))))
+    assert describe(meta, 2_000_000, 7_000_000) == (
+        "maintain_speed/go_straight", "strong_decelerate/go_straight", "maintain_speed/go_straight",
+    )  # fmt: skip
+
+
+def test_an_hour_takes_under_a_second():
+    rng = np.random.default_rng(0)
+    ego = ego_of(10 + np.cumsum(rng.normal(0, 0.02, 36_000)), np.cumsum(rng.normal(0, 0.002, 36_000)))
+    started = time.perf_counter()
+    detect(ego)
+    assert time.perf_counter() - started < 1.0
+
+
+def test_profiles_go_by_name():
+    assert profile_of("causaldrive") == Profile()
+    with pytest.raises(UserError, match="Did you mean causaldrive"):
+        profile_of("causaldrve")

@@ -1,0 +1,114 @@
+"""Every check passes on a true label and catches its planted fault."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from label_drives import motion_of, speeds, swerve, yaws
+
+from causaldrive.label.trace import UNOBSERVED, compose
+from causaldrive.label.types import Cause, CocLabel
+from causaldrive.label.validators import CHECKS, Evidence, validate
+
+T0 = 5_000_000
+RED = Cause("traffic_light", "the traffic light ahead is red", "red_light", "light_1", T0 - 400_000)
+BLOCK = Cause("critical_object", "a stopped car blocks the right side of our lane", "stopped_vehicle", "car_7", T0)
+CURVE = Cause("road_event", "a sharp left curve is ahead", "sharp_curve", None, T0)
+BRAKE = motion_of(speeds(10, (0, 0.5), (-2, 4), (0, 3)), swerve(0))
+CRUISE = motion_of(speeds(10, (0, 7)), swerve(0))
+GREEN = replace(RED, text="the traffic light ahead has turned green", kind="green_light")
+BRAKING = Cause("critical_object", "the car ahead is braking", "lead_vehicle", "car_7", T0)
+LEFT_CURVE, RIGHT_CURVE = (
+    Evidence(motion_of(speeds(9, (-0.2, 7)), None, yaws(speeds(9, (0, 7)), (kappa, 7)))) for kappa in (0.03, -0.03)
+)
+IDS = frozenset({"light_1", "car_7"})
+
+
+def label(longitudinal="stop_for_static_constraint", lateral="lane_keeping", direction=None, causes=(RED,), **changes):
+    made = CocLabel("drive", T0, "transition", longitudinal, lateral, direction, causes,
+                    compose(longitudinal, lateral, direction, causes), (), (), "expert", "")  # fmt: skip
+    return replace(made, **changes)
+
+
+STOP = label()
+NUDGE = label("set_speed_tracking", "out_of_lane_nudge", "left", (BLOCK,))
+STOPPING = Evidence(BRAKE, IDS, {"light_1": 30.0})
+NUDGING = Evidence(motion_of(speeds(10, (0, 7)), swerve(1.2)), IDS)
+
+
+@pytest.mark.parametrize(
+    ("true", "evidence"),
+    [
+        (STOP, STOPPING),
+        (NUDGE, NUDGING),
+        (label("set_speed_tracking", causes=()), Evidence(CRUISE, IDS)),
+        (label("set_speed_tracking", causes=(Cause("odd_constraint", UNOBSERVED, "unobserved"),)), Evidence(CRUISE)),
+        (label("speed_adaptation", causes=(CURVE,)), LEFT_CURVE),
+    ],
+)  # fmt: skip
+def test_true_labels_pass_every_check(true, evidence):
+    checked = validate(true, evidence)
+    assert [v.check for v in checked.verdicts] == [check.__name__ for check in CHECKS]
+    assert [v for v in checked.verdicts if v.passed is not True] == []
+    assert checked.status == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("check", "faulty", "evidence"),
+    [
+        ("closed_sets", replace(STOP, decision_longitudinal="stop"), STOPPING),
+        ("closed_sets", replace(STOP, causes=(replace(RED, category="critical_object"),)), STOPPING),
+        ("one_per_axis", replace(STOP, trace="Stop and yield because the light ahead is red."), STOPPING),
+        ("one_per_axis", replace(STOP, decision_longitudinal=None, decision_lateral=None), STOPPING),
+        ("direction_named", replace(NUDGE, direction=None), NUDGING),
+        ("direction_named", replace(NUDGE, direction="right"), NUDGING),
+        ("direction_named", replace(STOP, direction="left"), STOPPING),
+        ("direction_named", label("speed_adaptation", causes=(CURVE,)), RIGHT_CURVE),
+        ("evidence_in_history", replace(STOP, causes=(replace(RED, evidence_t_us=T0 + 100_000),)), STOPPING),
+        ("evidence_in_history", replace(STOP, causes=(replace(RED, evidence_t_us=T0 - 2_100_000),)), STOPPING),
+        ("decision_matches_motion", STOP, Evidence(CRUISE, IDS)),
+        ("decision_matches_motion", label("set_speed_tracking", causes=()), STOPPING),
+        ("decision_matches_motion", NUDGE, Evidence(motion_of(speeds(10, (0, 7)), swerve(-1.2)), IDS)),
+        ("keyword_rules", label("lead_obstacle_following"), Evidence(CRUISE, IDS)),
+        ("keyword_rules", label("set_speed_tracking", causes=(GREEN,)), STOPPING),
+        ("keyword_rules", label("lead_obstacle_following", causes=(BRAKING,)),
+         Evidence(motion_of(speeds(5, (1.5, 7)), swerve(0)), IDS)),
+        ("trace_matches_fields", replace(STOP, trace=label("yield").trace), STOPPING),
+        ("trace_matches_fields", replace(STOP, causes=()), STOPPING),
+        ("trace_matches_fields", replace(NUDGE, trace=NUDGE.trace.replace("nudge left", "nudge right")), NUDGING),
+        ("causes_exist", replace(STOP, causes=(replace(RED, agent_id="light_9"),)), STOPPING),
+    ],
+)  # fmt: skip
+def test_planted_faults_are_caught(check, faulty, evidence):
+    checked = validate(faulty, evidence)
+    verdict = next(v for v in checked.verdicts if v.check == check)
+    assert verdict.passed is False and verdict.score == 0.0 and verdict.reason
+    assert checked.status == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("text", "motion", "distances"),
+    [
+        ("the traffic light ahead is red", motion_of(speeds(0, (0, 7)), swerve(0)), {}),
+        ("the traffic light ahead is red", CRUISE, {"light_1": 150.0}),
+        ("the traffic light far ahead is red", CRUISE, {}),
+        ("the traffic light of the left lane is red", CRUISE, {}),
+        ("the red traffic light ahead has turned green", CRUISE, {}),
+    ],
+)
+def test_a_red_light_has_its_exemptions(text, motion, distances):
+    named = label("lead_obstacle_following", causes=(replace(RED, text=text),))
+    verdict = next(v for v in validate(named, Evidence(motion, IDS, distances)).verdicts if v.check == "keyword_rules")
+    assert verdict.passed is True
+    if not distances and motion is CRUISE:  # without what exempts it, the same label is caught
+        plain = next(v for v in validate(label("lead_obstacle_following"), Evidence(motion, IDS)).verdicts
+                     if v.check == "keyword_rules")  # fmt: skip
+        assert plain.passed is False
+
+
+def test_what_cannot_be_judged_is_neither_passed_nor_failed():
+    checked = validate(replace(STOP, causes=(replace(RED, evidence_t_us=None),)), Evidence())
+    unknown = {v.check for v in checked.verdicts if v.passed is None}
+    assert unknown == {"evidence_in_history", "decision_matches_motion", "keyword_rules", "causes_exist"}
+    assert checked.status == "accepted"
