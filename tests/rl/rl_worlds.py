@@ -207,5 +207,3 @@ def write_speaking_student(directory: Path, steps: int = 150) -> Path:
         optimizer.zero_grad()
     checkpoint.save(directory, model.eval(), processor)
     return directory
-
-

@@ -8,11 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causaldrive.ground.errors import UserError
 from causaldrive.rl.objectives import (
     Bounds,
     Logprobs,
-    check_objective,
     grpo,
     kl_to_reference,
     softmax_likelihood,
@@ -102,8 +100,3 @@ def test_softmax_likelihood_prefers_the_better_and_pushes_nothing_away():
     step = -gradient(p, softmax_likelihood(p, weights, 0.0).loss)[:, 0]
     assert step[0] > step[1] > 0
     assert step[0] / step[1] == pytest.approx(np.exp(2.0))
-
-
-def test_an_unknown_objective_is_named_with_its_neighbour():
-    with pytest.raises(UserError, match="Did you mean softmax"):
-        check_objective("softmx")

@@ -1,4 +1,4 @@
-"""The model: one prefix for training and sampling, the two-way decoder, the stopped gradient, losses, log-probabilities."""
+"""The model: one prefix for training and sampling, two-way decoder, stopped gradient, losses, log-probabilities."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def noisy(rows: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("trace", [TRACES[0], None])
 def test_training_and_sampling_see_the_same_prefix(student, trace):
-    """A training row (right-padded beside a longer one, trajectory tokens after it) against a bare left-padded prompt."""
+    """A training row (right-padded, trajectory tokens after it) against a bare left-padded prompt."""
     model, processor = student
     samples = [make_sample(4), make_sample(5)]
     rows = processor.training(samples, [trace, TRACES[2] * 2])
@@ -226,9 +226,8 @@ def test_fourier_features_have_the_released_frequencies_and_order():
     rounded = [1, 1.671875, 2.78125, 4.65625, 7.75, 12.9375, 21.5, 36, 60, 100]
     assert features.freqs.bfloat16().tolist() == rounded
     x = torch.tensor([0.3])
-    expected = 2**0.5 * torch.cat(
-        [(2 * torch.pi * features.freqs * x).sin(), (2 * torch.pi * features.freqs * x).cos()]
-    )
+    angle = 2 * torch.pi * features.freqs * x
+    expected = 2**0.5 * torch.cat([angle.sin(), angle.cos()])
     assert torch.allclose(features(x)[0], expected, atol=1e-5)
     sizes = PerWaypointActionInProjV2(2048, 2, 512, 100.0, 20)
     assert sum(p.numel() for p in sizes.parameters()) == 1_349_632

@@ -136,21 +136,23 @@ def test_cars_stop_at_their_red_light_and_wait():
 
 
 def test_a_pedestrian_does_not_walk_into_a_standing_car():
-    """The ego is driven up to the crossing line and left there: the person waits beside it."""
+    """The ego stands across the crossing line from the start: the person comes up to it and waits."""
     for seed in (4, 16, 28):
-        world = TownWorld(build_scene(SceneSpec("pedestrian_crosses", seed)))
-        line = world.scene.script.lines["pedestrian"]
-        nearest = []
-        while world.time_s < 16.0:
-            ahead = float(np.linalg.norm(world.state.agents.xy_in_local_m[0] - world.state.ego.centre_xy_in_local_m))
-            nearest.append(ahead)
-            world.step(-8.0 if _beside(world, line) else 0.0, _route_curvature(world))
-        assert min(nearest) > 1.1
+        scene = build_scene(SceneSpec("pedestrian_crosses", seed))
+        walk = scene.script.actors[0].events[0].when
+        x, y, yaw = scene.script.lines["forward"].pose(walk.arc_m - 1.4, _lane_offset(scene))
+        world = TownWorld(replace(scene, ego=EgoState(np.array([x, y]), yaw, 0.0)))
+        start = world.state.agents.xy_in_local_m[0]
+        while world.time_s < 14.0:
+            world.step(0.0, 0.0)
+        person = world.state.agents.xy_in_local_m[0]
+        assert np.linalg.norm(person - start) > 1.0 and world.state.agents.speed_mps[0] == 0.0
+        assert np.linalg.norm(person - world.state.ego.centre_xy_in_local_m) > 0.95 + 0.25
 
 
-def _beside(world, line) -> bool:
-    arc, offset = line.project(*world.state.ego.centre_xy_in_local_m, 5.0)
-    return abs(offset) < 3.0
+def _lane_offset(scene) -> float:
+    forward = scene.script.lines["forward"]
+    return forward.project(*scene.context.route_xy_in_local_m[60], 60.0)[1]
 
 
 def _route_curvature(world) -> float:

@@ -59,6 +59,10 @@ class Rows:
         """Names of the groups 'family:...' or 'variant:...' of a part, sorted."""
         return sorted({group for p, _, group, _ in self._rows if p == part and group.startswith(f"{kind}:")})
 
+    def every(self, part: str, metric: str) -> list[Row]:
+        """Rows of a metric over all drivers and groups."""
+        return [row for (p, _, _, m), row in self._rows.items() if (p, m) == (part, metric)]
+
     def has(self, part: str) -> bool:
         return any(p == part for p, _, _, _ in self._rows)
 

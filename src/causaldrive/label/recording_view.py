@@ -50,7 +50,9 @@ class RecordingView:
         recording = self.recording
         known = recording.agents is not None or recording.lights is not None
         ids = frozenset(name for state in history for name in (*state.agents.ids, *state.lights.ids))
-        return Evidence(self.motion_from(t0_us), ids if known else None, _distances(history[-1]) if history else {})
+        distances = _distances(history[-1]) if history else {}
+        pushed_s = tuple((begin - t0_us) / 1e6 for begin, _ in recording.meta.get("pushed_us", ()))
+        return Evidence(self.motion_from(t0_us), ids if known else None, distances, pushed_s)
 
 
 def view_of(recording: Recording) -> RecordingView:

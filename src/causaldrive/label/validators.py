@@ -25,6 +25,7 @@ from causaldrive.label.trace import SIDED_LATERAL, UNOBSERVED, ParsedTrace, pars
 from causaldrive.label.types import Cause, CocLabel, Verdict
 
 HISTORY_US = 2_000_000  # evidence must lie in [t0 - 2 s, t0]
+PUSH_FREE_S = 4.0  # of the future that must be the driver's own
 _EASY_MPS2 = 0.5  # a stop that needs less braking than this is still far ahead
 _BRISK_MPS = 1.5  # gain of speed within 2 s that no braking lead or crossing person allows
 _TURN_RAD = 0.1
@@ -37,6 +38,7 @@ class Evidence:
     motion: PlannedMotion | None = None  # what was really driven from t0 on
     ids: frozenset[str] | None = None  # agents and lights present in the 2 s up to t0
     distance_m: Mapping[str, float] = field(default_factory=dict)  # id -> to the agent, or to the light's stop line
+    pushed_s: tuple[float, ...] = ()  # when after t0 something other than the driver moved the car
 
 
 def validate(label: CocLabel, evidence: Evidence) -> CocLabel:
@@ -230,6 +232,12 @@ def causes_exist(label: CocLabel, evidence: Evidence) -> Verdict:
     return _verdict("causes_exist", faults)
 
 
+def undisturbed(label: CocLabel, evidence: Evidence) -> Verdict:
+    """The motion after t0 is the driver's own: what a push did is nobody's decision and no example to learn from."""
+    soon = [second for second in evidence.pushed_s if 0 < second <= PUSH_FREE_S]
+    return _verdict("undisturbed", [f"the car was pushed off its course {soon[0]:.1f} s after t0"] if soon else [])
+
+
 CHECKS: tuple[Callable[[CocLabel, Evidence], Verdict], ...] = (
     closed_sets,
     one_per_axis,
@@ -239,4 +247,5 @@ CHECKS: tuple[Callable[[CocLabel, Evidence], Verdict], ...] = (
     keyword_rules,
     trace_matches_fields,
     causes_exist,
+    undisturbed,
 )

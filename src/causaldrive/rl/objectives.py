@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causaldrive.ground.errors import unknown_name
-
 OBJECTIVES = ("grpo", "softmax")
 
 
@@ -95,9 +93,3 @@ def softmax_likelihood(p: Logprobs, weights: Tensor, kl_weight: float) -> Object
         -weights[:, None] * (torch.where(p.mask, p.new, torch.zeros_like(p.new)) - kl_weight * kl), p.mask
     )
     return Objective(loss, token_mean(kl.detach(), p.mask).item(), 0.0)
-
-
-def check_objective(name: str) -> None:
-    """Raises UserError with the nearest name."""
-    if name not in OBJECTIVES:
-        raise unknown_name("objective", name, OBJECTIVES)

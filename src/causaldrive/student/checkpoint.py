@@ -64,7 +64,16 @@ def load(directory: Path | str, dtype: torch.dtype = torch.float32) -> tuple[Cau
                 f"{sorted(map(str, info[kind]))[0]}; expected exactly the tensors that config.json describes, "
                 "so take both from one and the same checkpoint."
             )
+    _align(model)
     return model.eval(), processor
+
+
+@torch.no_grad()
+def _align(model: CausalDriveModel) -> None:
+    """Copy weights out of the file's mapping, where tensors start at any byte: matrix products round differently there,
+    and a loaded model must compute bit for bit what the saved one did."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
 
 
 def _check_config(path: Path) -> None:
