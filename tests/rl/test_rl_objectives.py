@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -91,7 +93,7 @@ def test_softmax_weights_have_mean_one_and_keep_the_order(rows, beta):
         own = [i for i, other in enumerate(groups) if other == group]
         assert weights[own].mean() == pytest.approx(1.0)
         order = sorted(own, key=lambda i: advantages[i])
-        assert all(weights[a] <= weights[b] + 1e-12 for a, b in zip(order, order[1:], strict=False))
+        assert all(weights[a] <= weights[b] + 1e-12 for a, b in itertools.pairwise(order))
 
 
 def test_softmax_likelihood_prefers_the_better_and_pushes_nothing_away():

@@ -114,8 +114,8 @@ def test_the_reference_distance_is_recovered_from_the_score():
 # --- reasoning ---------------------------------------------------------------------------------------------------
 
 
-@given(st.sampled_from(LONGITUDINAL_DECISIONS), st.sampled_from(LATERAL_DECISIONS), st.sampled_from((None, *DIRECTIONS)),
-       KINDS, KINDS)  # fmt: skip
+@given(st.sampled_from(LONGITUDINAL_DECISIONS), st.sampled_from(LATERAL_DECISIONS),
+       st.sampled_from((None, *DIRECTIONS)), KINDS, KINDS)  # fmt: skip
 def test_reasoning_is_bounded_and_one_only_when_all_is_right(longitudinal, lateral, direction, named, true):
     parsed = ParsedTrace(longitudinal, lateral, direction, named)
     what = truth(kinds=true)

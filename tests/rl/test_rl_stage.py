@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rl_worlds import make_student
 
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import digest
@@ -132,10 +133,8 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_read(tmp_path, chang
 
 
 def test_a_student_that_cannot_speak_is_refused(tmp_path):
-    from rl_worlds import make_student
-
     checkpoint.save(tmp_path / "mute", *make_student())
-    with pytest.raises(UserError, match="says nothing that can be read.*sft --mode coc"):
+    with pytest.raises(UserError, match=r"says nothing that can be read.*sft --mode coc"):
         run(config_of(tmp_path / "mute", tmp_path / "out"))
 
 

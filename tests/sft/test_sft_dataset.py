@@ -92,7 +92,7 @@ def test_held_out_recordings_are_refused(tmp_path, seed):
 
 def test_no_sample_left_says_why(few_drives, tmp_path):
     write_labels(tmp_path / "labels.parquet", [label(0, T0_US[0], "rejected")])
-    with pytest.raises(UserError, match=r"no label gives a training sample .*1 x label rejected"):
+    with pytest.raises(UserError, match=r"no label gives a training sample on .*, 1 x label rejected; at"):
         open_samples(few_drives[0], tmp_path / "labels.parquet", FRAMES, tmp_path)
 
 

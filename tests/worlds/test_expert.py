@@ -140,7 +140,6 @@ def test_a_pedestrian_along_the_sidewalk_of_a_bend_is_harmless():
     def person(t):
         arc = 130 + 1.4 * t
         heading = float(route.heading(arc))
-        xy = route.xy_m[0] + 0.0
         xy = np.array([np.interp(arc, np.arange(len(route.xy_m)), route.xy_m[:, k]) for k in (0, 1)])
         xy = xy + 4.5 * np.array([math.sin(heading), -math.cos(heading)])
         return _agents(("p", "pedestrian", xy[0], xy[1], heading, 1.4, PERSON, False, 0))
@@ -192,7 +191,7 @@ def test_a_standing_car_is_passed_on_the_left(sticks_out, lateral):
 def test_a_standing_car_is_waited_for_while_somebody_comes_the_other_way():
     def both(t):
         return _agents(
-            ("s", "car", 90, -1.4, 0, 0.0, CAR, False, 0), ("o", "car", 120 - 9 * t, 3.5, math.pi, 9.0, CAR, False, 0)
+            ("s", "car", 90, -1.0, 0, 0.0, CAR, False, 0), ("o", "car", 120 - 9 * t, 3.5, math.pi, 9.0, CAR, False, 0)
         )
 
     said = explain(_history(both), _straight_context())
@@ -233,8 +232,8 @@ def test_a_nudge_is_smooth_and_never_more_than_its_offset(offset, arc):
 
 @pytest.fixture(scope="module")
 def drives() -> list[Drive]:
-    """The expert in 36 scenes: each family and variant three times."""
-    return [drive(build_scene(spec), 20.0) for spec in draw_specs(36, 700)]
+    """The expert in 24 scenes: each family and variant twice."""
+    return [drive(build_scene(spec), 20.0) for spec in draw_specs(24, 700)]
 
 
 def _ego_box(state: WorldState) -> shapely.Polygon:
@@ -335,7 +334,7 @@ def test_the_response_comes_a_reaction_time_after_the_explanation():
 
 def test_a_pushed_expert_comes_back_and_harms_nobody():
     pushed = 0
-    for spec in draw_specs(24, 900):
+    for spec in draw_specs(12, 900):
         disturbance = draw_disturbance(spec, 1.0)
         assert disturbance is not None
         driven = drive(build_scene(spec), 16.0, disturbance)
@@ -346,7 +345,7 @@ def test_a_pushed_expert_comes_back_and_harms_nobody():
             agents = state.agents
             others = box_corners(agents.xy_in_local_m, agents.yaw_rad, agents.size_m[:, 0], agents.size_m[:, 1])
             assert not any(_ego_box(state).intersects(shapely.Polygon(o)) for o in others), spec.scene_id
-    assert pushed > 20
+    assert pushed > 10
 
 
 def test_the_share_of_disturbed_scenes_is_the_one_asked_for():

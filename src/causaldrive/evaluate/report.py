@@ -67,7 +67,8 @@ def part_items(results: Results, rows: Rows, part: str) -> list[Item]:
     items.append(drivers_table(rows, drivers, [Column(part, metric) for metric in metrics],
                                caption="Small print: 95 % interval and count. Bold: best measured value."))  # fmt: skip
     main = ("minade_3s_m", "minade_6s4_m") if part == "open_loop" else ("clean_share", "scene_score")
-    items.append(Figure(bars(rows, drivers, part, main), alt="intervals of the main numbers"))
+    figure = bars(rows, drivers, [Column(part, metric) for metric in main])
+    items.append(Figure(figure, alt="intervals of the main numbers"))
     spoken = [driver for driver in drivers if rows.get(part, driver, "parse_rate") is not None]
     if spoken:
         columns = [Column(part, metric) for metric in REASONING]
@@ -77,14 +78,16 @@ def part_items(results: Results, rows: Rows, part: str) -> list[Item]:
     return items
 
 
-def bars(rows: Rows, drivers: Sequence[str], part: str, metrics: Sequence[str]) -> bytes:
-    """One panel a metric, one bar a driver."""
+def bars(rows: Rows, drivers: Sequence[str], columns: Sequence[Column]) -> bytes:
+    """One panel a column, one bar a driver."""
     groups = {}
-    for metric in metrics:
-        percent = 100.0 if METRICS[metric].unit == "%" else 1.0
-        title = METRICS[metric].title + (f" ({METRICS[metric].unit})" if METRICS[metric].unit else "")
-        found = [(driver, rows.get(part, driver, metric)) for driver in drivers]
-        groups[title] = [_interval(driver, row, percent) for driver, row in found if row is not None]
+    for column in columns:
+        unit = METRICS[column.metric].unit
+        found = [(driver, rows.get(column.part, driver, column.metric)) for driver in drivers]
+        title = METRICS[column.metric].title + (f" ({unit})" if unit else "")
+        title = f"{title}, replay" if column.part == "replay" else title
+        scale = 100.0 if unit == "%" else 1.0
+        groups[title] = [_interval(driver, row, scale) for driver, row in found if row is not None]
     return plots.intervals(groups, columns=len(groups))
 
 

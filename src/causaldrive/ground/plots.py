@@ -110,7 +110,7 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def intervals(groups: Mapping[str, Sequence[Interval]], columns: int = 3, percent: bool = False) -> bytes:
+def intervals(groups: Mapping[str, Sequence[Interval]], columns: int = 3) -> bytes:
     """One panel a group, one row an interval: a dot at the value, a bar from low to high."""
     height = 0.34 * max(len(rows) for rows in groups.values()) + 0.75
     lines = -(-len(groups) // columns)
@@ -118,19 +118,19 @@ def intervals(groups: Mapping[str, Sequence[Interval]], columns: int = 3, percen
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.1 * width, height * lines), layout="constrained")
         for index, (title, rows) in enumerate(groups.items()):
-            _draw_intervals(figure.add_subplot(lines, width, index + 1), title, rows, 100.0 if percent else 1.0)
+            _draw_intervals(figure.add_subplot(lines, width, index + 1), title, rows)
         return _svg(figure)
 
 
-def _draw_intervals(axes: Any, title: str, rows: Sequence[Interval], scale: float) -> None:
+def _draw_intervals(axes: Any, title: str, rows: Sequence[Interval]) -> None:
     for index, row in enumerate(rows):
         if row.value is None:
             continue
         colour = PALETTE[index % len(PALETTE)]
         if row.low is not None and row.high is not None:
-            axes.plot([scale * row.low, scale * row.high], [index, index], color=colour, linewidth=5, alpha=0.3,
+            axes.plot([row.low, row.high], [index, index], color=colour, linewidth=5, alpha=0.3,
                       solid_capstyle="round")  # fmt: skip
-        axes.plot(scale * row.value, index, "o", color=colour, markersize=6)
+        axes.plot(row.value, index, "o", color=colour, markersize=6)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_title(title)

@@ -99,7 +99,7 @@ def _change(before: float | None, after: float | None, lower_is_better: bool) ->
         return None
     change = after - before
     gain = -change if lower_is_better else change
-    tone = "muted" if abs(change) < 5e-4 else "good" if gain > 0 else "bad"
+    tone = "muted" if abs(change) < 5e-3 else "good" if gain > 0 else "bad"
     return Cell(f"{change:+.3f}", tone=tone)
 
 

@@ -112,20 +112,27 @@ def open_samples(recordings: Path, labels: Path, frames: FrameSettings, cache: P
     refuse_held_out(sound)
     by_id = {recording.recording_id: recording for recording in sound}
     found = _items(by_id, read_labels(labels), frames, left_out)
+    _refuse_nothing(found, recordings, labels, left_out)
     pixels = open_cache(cache, by_id, _plan(found), frames)
     items = _drop_broken(found, pixels.broken, left_out)
-    if not items:
-        why = "; ".join(f"{count} x {reason}" for reason, count in left_out.counts.most_common()) or "no label"
-        raise UserError(
-            f"{labels}: no label gives a training sample on {recordings} ({why}); at least one accepted label of a "
-            "sound recording with video expected, so record and label more drives."
-        )
+    _refuse_nothing(items, recordings, labels, left_out)
     held = validation_recordings(item.sample.recording_id for item in items)
     return SampleData(
         train=SampleSet(tuple(i for i in items if i.sample.recording_id not in held), pixels),
         validation=SampleSet(tuple(i for i in items if i.sample.recording_id in held), pixels),
         recordings=len({item.sample.recording_id for item in items}),
         left_out=left_out,
+    )
+
+
+def _refuse_nothing(items: Sequence[TrainingItem], recordings: Path, labels: Path, left_out: LeftOut) -> None:
+    if items:
+        return
+    why = "; ".join(f"{count} x {reason}" for reason, count in left_out.counts.most_common()) or "no label"
+    first = f" (the first: {left_out.sentences[0].rstrip('.')})" if left_out.sentences else ""
+    raise UserError(
+        f"{labels}: no label gives a training sample on {recordings}, {why}{first}; at least one accepted label of a "
+        "sound recording with video expected, so record and label more drives."
     )
 
 

@@ -86,7 +86,7 @@ def _coc_bars(rows: Rows, coc: str) -> list[Bar]:
     factor = None if clean is None or rival_clean is None else clean >= LEAST_CLEAN_FACTOR * rival_clean and clean > 0
     return [
         Bar(f"{coc}: minADE @6.4 s at least {LEAST_GAIN:.0%} below constant velocity",
-            f"{gain:.0%} below ({ade:.2f} m against {rival:.2f} m)" if gain is not None else "not measured",
+            f"{ade:.2f} m against {rival:.2f} m ({-gain:+.0%})" if gain is not None else "not measured",
             None if gain is None else gain >= LEAST_GAIN),
         Bar(f"{coc}: at least {LEAST_CLEAN_FACTOR:g} times as many clean scenes as constant velocity",
             f"{clean:.0f} against {rival_clean:.0f}" if factor is not None else "not measured", factor),

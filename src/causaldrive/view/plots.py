@@ -25,7 +25,7 @@ def training_items(sft: Sequence[Stage], rl: Sequence[Stage]) -> list[Item]:
     items: list[Item] = []
     losses = _panels(SFT_PANELS, {name: rows for stage in sft for name, rows in _sft_lines(stage).items()}, "step")
     if losses:
-        items += [Text("**Supervised.** Losses per optimizer step; validation is on recordings held back from training."),
+        items += [Text("**Supervised.** Losses per optimizer step; validation on recordings held back from training."),
                   Figure(curves(losses, smooth=9), alt="sft losses")]  # fmt: skip
     for stage in rl:
         rewards = _panels(RL_PANELS, {stage.name: read_metrics(stage.directory)}, "iteration")

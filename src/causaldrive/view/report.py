@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,19 @@ DRIVING = {
                     "scene_score"),
     "replay": ("clean_share", "at_fault_collision_share", "off_road_share", "progress", "scene_score"),
 }  # fmt: skip
+PICTURED = (
+    Column("open_loop", "minade_6s4_m"),
+    Column("closed_loop", "clean_share"),
+    Column("closed_loop", "scene_score"),
+    Column("replay", "scene_score"),
+)
+REASONS_TEXT = (
+    "**Reasons, {part}**: is the decision right, are the named causes the true ones, and does the car do what it says?"
+)
+HEADLINE_CAPTION = (
+    "Each value with its 95 % interval and count; bold: best measured value. minADE takes the best of {samples} "
+    "samples, in metres; failures are counted apart from scores."
+)
 REASONS = ("decision_accuracy", "cause_precision", "cause_recall", "cause_f1", "consistency")
 PART_WORDS = {"open_loop": "open loop", "closed_loop": "closed loop", "replay": "log replay"}
 CHAIN = ("worlds record", "label", "student build", "sft", "rl", "evaluate")
@@ -111,22 +123,15 @@ def _headline(results: dict[str, Any], rows: Rows) -> list[Item]:
     drivers, parts = results["drivers"], [part for part in PART_WORDS if rows.has(part)]
     driving = [_column(part, metric, part == "replay") for part in parts for metric in DRIVING[part]]
     items: list[Item] = [
-        drivers_table(rows, drivers, driving, caption="Each value with its 95 % interval and count; bold: best measured "
-                      f"value. minADE takes the best of {results['samples']} samples, in metres; failures are counted "
-                      "apart from scores."),
-    ]  # fmt: skip
-    spoken = [d for d in drivers if any(rows.get(part, d, "parse_rate") for part in parts)]
-    if spoken:
-        columns = [_column(part, metric, True) for part in parts for metric in REASONS if _known(rows, part, metric)]
-        items += [Text("**Reasons**: is the decision right, are the named causes the true ones, and does the car do "
-                       "what it says?"), drivers_table(rows, spoken, columns)]  # fmt: skip
-    pictures = {
-        "closed_loop": ("clean_share", "scene_score"),
-        "open_loop": ("minade_6s4_m",),
-        "replay": ("scene_score",),
-    }
-    figures = [Figure(interval_bars(rows, drivers, part, pictures[part]), PART_WORDS[part]) for part in parts]
-    return [*items, Grid(figures, least_px=480)]
+        drivers_table(rows, drivers, driving, caption=HEADLINE_CAPTION.format(samples=results["samples"])),
+    ]
+    for part in parts:
+        spoken = [driver for driver in drivers if rows.get(part, driver, "parse_rate")]
+        columns = [Column(part, metric) for metric in REASONS if _known(rows, part, metric)]
+        if spoken and columns:
+            items += [Text(REASONS_TEXT.format(part=PART_WORDS[part])), drivers_table(rows, spoken, columns)]
+    pictured = [column for column in PICTURED if column.part in parts]
+    return [*items, Figure(interval_bars(rows, drivers, pictured), alt="the main numbers with their intervals")]
 
 
 def _known(rows: Rows, part: str, metric: str) -> bool:
@@ -193,9 +198,8 @@ def _decision(label: CocLabel) -> str:
     return ", ".join(word.replace("_", " ") for word in words if word)
 
 
-def _count_table(name: str, counts: Iterable[Any]) -> Table:
-    rows = Counter(counts).most_common(12)
-    total = sum(Counter(counts).values())
+def _count_table(name: str, counts: Counter[str]) -> Table:
+    rows, total = counts.most_common(12), counts.total()
     return Table((name, "count", "share"), [[key.replace("_", " "), n, f"{n / total:.0%}"] for key, n in rows])
 
 

@@ -63,7 +63,7 @@ class SignalStage:
 
 @dataclass(frozen=True)
 class SignalHead:
-    """One head. Traffic on `lines` stops at the given arcs of those lines while it is red or yellow."""
+    """One head over the lane whose end it governs. Where traffic stops for its group says `Script.stop_arcs_m`."""
 
     light_id: str
     lane_id: str

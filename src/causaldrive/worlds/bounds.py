@@ -64,8 +64,3 @@ def follow(
     wanted = free_mps2 - _IDM_ACCELERATION * (star / max(gap_m, 0.1)) ** 2
     need = max(dv, 0.0) ** 2 / (2 * max(gap_m - 1.5, 0.2))
     return max(wanted, -max(comfort_mps2, 1.3 * need), HARDEST_MPS2)
-
-
-def curve_speed(curvature_1pm: float) -> float:
-    """sqrt(a_lat / |curvature|), at most 40 m/s."""
-    return min(math.sqrt(LATERAL_COMFORT_MPS2 / max(abs(curvature_1pm), 1e-6)), 40.0)

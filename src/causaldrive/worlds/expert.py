@@ -143,8 +143,8 @@ class ExpertDriver:
         seen = _assess(_as_seen(history), self.context)
         wanted = seen.explanation.acceleration_mps2
         present = explain(history, self.context).acceleration_mps2
-        if present < _EMERGENCY_MPS2:
-            wanted = min(wanted, present)
+        if min(present, wanted) < _EMERGENCY_MPS2:  # met at once, and not kept up when it is over
+            wanted = min(present, max(wanted, _EMERGENCY_MPS2))
         ego = history[-1].ego
         return self._eased(wanted, ego.acceleration_mps2, ego.speed_mps), self._steer(seen)
 
@@ -174,17 +174,22 @@ class ExpertDriver:
 
 
 def _as_seen(history: Sequence[WorldState]) -> list[WorldState]:
-    """States as perceived: others and lights of 0.6 s earlier, moved on at constant velocity; the ego as it is."""
+    """States as perceived: others and lights of 0.6 s earlier, the others moved on by 0.6 s; the ego as it is."""
     if len(history) == 1:
         return list(history)
     delay = min(_REACTION_STEPS, len(history) - 1)
-    pairs = zip(history[:-delay], history[delay:], strict=True)
-    return [_carried(old, new) for old, new in pairs]
-
-
-def _carried(old: WorldState, new: WorldState) -> WorldState:
-    agents = old.agents
-    seconds = (new.t_us - old.t_us) * 1e-6
+    agents = history[-1 - delay].agents
+    seconds = (history[-1].t_us - history[-1 - delay].t_us) * 1e-6
     heading = np.stack([np.cos(agents.yaw_rad), np.sin(agents.yaw_rad)], axis=-1)
-    moved = agents.xy_in_local_m + heading * (agents.speed_mps * seconds)[:, None]
-    return WorldState(new.t_us, new.ego, replace(agents, xy_in_local_m=moved), old.lights)
+    moved = dict(zip(agents.ids, heading * (agents.speed_mps * seconds)[:, None], strict=True))
+    pairs = zip(history[:-delay], history[delay:], strict=True)
+    return [_carried(old, new, moved) for old, new in pairs]
+
+
+def _carried(old: WorldState, new: WorldState, moved: dict[str, np.ndarray]) -> WorldState:
+    """Every earlier place is moved by the same way, so that the motion between them stays what was seen."""
+    agents = old.agents
+    if len(agents):
+        way = np.array([moved.get(name, (0.0, 0.0)) for name in agents.ids])
+        agents = replace(agents, xy_in_local_m=agents.xy_in_local_m + way)
+    return WorldState(new.t_us, new.ego, agents, old.lights)

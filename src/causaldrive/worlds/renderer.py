@@ -33,7 +33,7 @@ CELL_M = 48.0  # static geometry is culled in cells of this size
 
 
 class Renderer:
-    """Draws scenes through `camera`. `backend`: 'auto' (GL where it opens, else software), 'gl' or 'software'.
+    """Draws scenes through `camera`. `backend`: 'auto' (software, else GL), 'gl' or 'software'.
 
     Raises UserError for an unknown backend, when none opens, or for a camera without pixels.
     """

@@ -20,7 +20,7 @@ def draw(rng: np.random.Generator, harmless: bool) -> Draft:
     radius = float(rng.uniform(150.0, 280.0)) if harmless else float(rng.uniform(18.0, 30.0))
     angle = math.radians(rng.uniform(20, 45) if harmless else rng.uniform(55, 100))
     lanes = int(rng.integers(1, 3))
-    if not harmless:  # the radius is the ego lane's own; the inner curb must keep a radius too
+    if not harmless:  # the radius is the reference line's: the right curb inside a right bend must keep one too
         radius = max(radius, 3.7 * lanes + 9.0) if side < 0 else radius
     after = math.ceil(EGO_START_M + target * 20.0 + 110.0) - before
     bend = radius * angle
