@@ -176,3 +176,14 @@ def test_shown_scenes_cover_the_families_before_any_comes_twice():
     shown = [specs[index] for index in sorted(pick_shown(specs, 6))]
     assert len({spec.family for spec in shown}) == 6 and not any(spec.harmless for spec in shown)
     assert len(pick_shown(specs, 100)) == 36 and pick_shown(specs, 0) == frozenset()
+
+
+def test_replay_starts_leave_history_before_and_road_ahead():
+    starts = closed_loop.replay_starts(0, 15_000_000)
+    assert starts == [2_000_000, 6_000_000, 10_000_000]
+    assert closed_loop.replay_starts(0, 6_900_000) == []
+
+
+def test_recordings_without_agents_cannot_be_replayed(data):
+    with pytest.raises(UserError, match="agents and a map"):
+        closed_loop.replay_specs(data[0], 10)

@@ -168,7 +168,7 @@ def replay_specs(recordings: Path, limit: int) -> list[ReplaySpec]:
         for r in sound
         if r.directory is not None and r.agents is not None and r.road is not None and len(r.agents.t_us)
         for end_us in [int(min(r.ego.t_us[-1], r.agents.t_us[-1]))]
-        for start_us in _starts(int(max(r.ego.t_us[0], r.agents.t_us[0])), end_us)
+        for start_us in replay_starts(int(max(r.ego.t_us[0], r.agents.t_us[0])), end_us)
     ]
     if not specs:
         raise UserError(
@@ -180,6 +180,7 @@ def replay_specs(recordings: Path, limit: int) -> list[ReplaySpec]:
     return specs
 
 
-def _starts(first_us: int, last_us: int) -> list[int]:
+def replay_starts(first_us: int, last_us: int) -> list[int]:
+    """Every 4 s, with 2 s of log before the first and at least 5 s after each."""
     lead, least, every = (round(1e6 * s) for s in (REPLAY_LEAD_S, LEAST_REPLAY_S, REPLAY_EVERY_S))
     return list(range(first_us + lead, last_us - least + 1, every))

@@ -91,7 +91,7 @@ def cell(row: Row | None, best: bool = False) -> Cell:
 
 def drivers_table(rows: Rows, drivers: Sequence[str], columns: Sequence[Column], group: str = "all",
                   caption: str = "") -> Table:  # fmt: skip
-    """One line a driver; the best measured value of each column is bold."""
+    """One line a driver; the best measured value of each column is bold unless it is shared."""
     best = {column: _best(rows, drivers, column, group) for column in columns}
     lines = []
     for driver in drivers:
@@ -111,7 +111,8 @@ def _best(rows: Rows, drivers: Sequence[str], column: Column, group: str) -> str
             values[driver] = row["value"]
     if len(values) < 2 or better == "none":
         return None
-    return (min if better == "low" else max)(values, key=lambda name: values[name])
+    winner = (min if better == "low" else max)(values, key=lambda name: values[name])
+    return winner if list(values.values()).count(values[winner]) == 1 else None
 
 
 def groups_table(rows: Rows, drivers: Sequence[str], part: str, kind: str, metric: str) -> Table:

@@ -9,6 +9,7 @@ started from. Reads lessons; changes the model in place. Knows nothing of worlds
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from causaldrive.rl.decoder import chain_logprobs
 from causaldrive.rl.flow_sde import sde_steps
 from causaldrive.rl.objectives import Bounds, Logprobs, Objective, grpo, softmax_likelihood, softmax_weights
 from causaldrive.rl.parts import choose_parts, copy_of, learnt
+from causaldrive.rl.speech import Below, below_last_layer, speech_logprobs
 from causaldrive.sft.state import TrainState
 from causaldrive.student.batches import CompletionBatch, TrainingBatch
 from causaldrive.student.model import CausalDriveModel
@@ -33,14 +35,18 @@ Anchor = Callable[[int], TrainingBatch]  # optimizer step -> supervised samples
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A lesson's numbers that do not change during a round."""
+class Minibatch:
+    """Lessons with the numbers that do not change during a round. `words` holds no pixels: they are large."""
 
-    lesson: Lesson
-    weight: float  # advantage, or softmax weight
-    reference: np.ndarray  # (tokens,) log-probabilities under the reference
-    chain_old: float
-    chain_reference: float
+    lessons: list[Lesson]
+    words: CompletionBatch
+    below: Below | None  # what the last layer reads, when nothing below it is trained
+    weights: Tensor  # (B,) advantage, or softmax weight
+    old: Tensor  # (B, T) log-probabilities under the sampler
+    reference: Tensor  # (B, T) and under the reference
+    mask: Tensor  # (B, T) tokens that the policy chose
+    chain_old: Tensor  # (B,) mean log-density of each chain under the decoder of this round's start; else 0
+    chain_reference: Tensor  # (B,)
 
 
 class Learner:
@@ -63,15 +69,13 @@ class Learner:
     def learn(self, lessons: Sequence[Lesson]) -> dict[str, float]:
         """One round; returns means to log. Raises UserError when a loss is not a number."""
         self.model.eval()  # no dropout anywhere: the sampler had none
-        prepared = self._prepare(lessons)
+        minibatches = self.prepare(lessons)
         found: list[dict[str, float]] = []
-        for _ in range(self.config.epochs if prepared else 0):
-            order = torch.randperm(len(prepared), generator=self.state.generator).tolist()
-            for start in range(0, len(order), self.config.minibatch):
-                rows = [prepared[i] for i in order[start : start + self.config.minibatch]]
-                found.append(self._step(rows, self.state.step * 10_000 + len(found)))
+        for _ in range(self.config.epochs):
+            for index in torch.randperm(len(minibatches), generator=self.state.generator).tolist():
+                found.append(self._step(minibatches[index], self.state.step * 10_000 + len(found)))
         self.state.step += 1
-        keys = found[0] if found else {"loss": 0.0, "kl": 0.0, "clip_fraction": 0.0, "grad_norm": 0.0}
+        keys = found[0] if found else ("loss", "kl", "clip_fraction", "grad_norm")
         return {key: float(np.mean([row[key] for row in found])) if found else 0.0 for key in keys} | {
             "optimizer_steps": len(found),
             "entropy": entropy_estimate(lessons),
@@ -80,7 +84,7 @@ class Learner:
 
     def logprobs(self, lessons: Sequence[Lesson]) -> tuple[CompletionBatch, Tensor]:
         """The lessons as a batch, and log-probabilities (B, T) of their tokens under the model as it is."""
-        batch = self._batch(lessons)
+        batch = self.batch(lessons)
         with self.autocast():
             return batch, self.model.completion_logprobs(batch, self.config.temperature)
 
@@ -90,27 +94,48 @@ class Learner:
             return torch.autocast(self.model.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
-    def _batch(self, lessons: Sequence[Lesson]) -> CompletionBatch:
+    def batch(self, lessons: Sequence[Lesson]) -> CompletionBatch:
+        """Prompts and completions of the lessons, on the model's device."""
         samples = [lesson.spoken.sample for lesson in lessons]
         return self.processor.completions(samples, [x.spoken.token_ids for x in lessons]).to(self.model.device)
 
-    def _prepare(self, lessons: Sequence[Lesson]) -> list[Prepared]:
-        """Weights and reference numbers of all lessons."""
-        advantages = np.array([lesson.advantage for lesson in lessons])
+    def prepare(self, lessons: Sequence[Lesson]) -> list[Minibatch]:
+        """The lessons in random order, cut into mini-batches."""
+        weights = np.array([lesson.advantage for lesson in lessons])
         if self.config.objective == "softmax":
-            advantages = softmax_weights(advantages, [lesson.group for lesson in lessons], self.config.beta)
-        out: list[Prepared] = []
-        for start in range(0, len(lessons), self.config.minibatch):
-            part = lessons[start : start + self.config.minibatch]
-            with torch.no_grad(), self._at_reference():
-                batch, reference = self.logprobs(part)
-                chain_reference = self._chain_values(part, batch)
-            with torch.no_grad():
-                chain_old = self._chain_values(part, batch)
-            written = [row[mask].cpu().numpy() for row, mask in zip(reference, batch.completion_mask, strict=True)]
-            weights = advantages[start : start + len(part)].tolist()
-            out += [Prepared(*row) for row in zip(part, weights, written, chain_old, chain_reference, strict=True)]
-        return out
+            weights = softmax_weights(weights, [lesson.group for lesson in lessons], self.config.beta)
+        order = torch.randperm(len(lessons), generator=self.state.generator).tolist()
+        cuts = [order[i : i + self.config.minibatch] for i in range(0, len(order), self.config.minibatch)]
+        return [self._minibatch([lessons[i] for i in cut], weights[cut]) for cut in cuts]
+
+    @torch.no_grad()
+    def _minibatch(self, lessons: list[Lesson], weights: np.ndarray) -> Minibatch:
+        batch = self.batch(lessons)
+        below = None
+        if self.config.part == "speech":
+            with self.autocast():
+                below = below_last_layer(self.model, batch)
+        chain_old = self._chain_values(lessons, batch)
+        with self._at_reference():
+            reference = self._new_logprobs(batch, below)
+            chain_reference = self._chain_values(lessons, batch)
+        return Minibatch(
+            lessons=lessons,
+            words=dataclasses.replace(batch, pixel_values=None),
+            below=below,
+            weights=torch.tensor(weights, dtype=torch.float32, device=self.model.device),
+            old=spread([lesson.spoken.logprobs for lesson in lessons], batch.completion_mask),
+            reference=reference,
+            mask=chosen_mask(batch, [lesson.spoken.chosen for lesson in lessons]),
+            chain_old=chain_old,
+            chain_reference=chain_reference,
+        )
+
+    def _new_logprobs(self, batch: CompletionBatch, below: Below | None) -> Tensor:
+        with self.autocast():
+            if below is not None:
+                return speech_logprobs(self.model, batch, below, self.config.temperature)
+            return self.model.completion_logprobs(batch, self.config.temperature)
 
     @contextlib.contextmanager
     def _at_reference(self) -> Iterator[None]:
@@ -121,50 +146,45 @@ class Learner:
         finally:
             _write(own, self.model)
 
-    def _step(self, rows: Sequence[Prepared], number: int) -> dict[str, float]:
-        parameters = list(learnt(self.model).values())
+    def _step(self, part: Minibatch, number: int) -> dict[str, float]:
         self.state.optimizer.zero_grad(set_to_none=True)
-        batch, words = self._words(rows)
-        stats = {"kl": words.kl, "clip_fraction": words.clip_fraction}
-        loss = words.loss
-        if self.config.train_decoder:
-            drawn = self._drawn(rows, batch)
-            loss = loss + drawn.loss
-            stats |= {"decoder_kl": drawn.kl, "decoder_clip_fraction": drawn.clip_fraction}
+        loss, stats = self._loss(part)
         if self.anchor is not None:
             supervised = self._supervised(self.anchor(number))
             loss = loss + self.config.anchor_weight * supervised
             stats["anchor_loss"] = supervised.item()
         if not math.isfinite(loss.item()):
-            scenes = sorted({row.lesson.spoken.sample.recording_id for row in rows})
+            scenes = sorted({lesson.spoken.sample.recording_id for lesson in part.lessons})
             raise UserError(
                 f"rl: the loss of round {self.state.step} is {loss.item()} on scenes {', '.join(scenes[:4])}; a finite "
                 "one expected, so lower --learning-rate; the same command then needs another --out."
             )
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(list(learnt(self.model).values()), self.config.clip_norm)
         self.state.optimizer.step()
         return stats | {"loss": loss.item(), "grad_norm": float(norm)}
 
-    def _words(self, rows: Sequence[Prepared]) -> tuple[CompletionBatch, Objective]:
-        lessons = [row.lesson for row in rows]
-        batch, new = self.logprobs(lessons)
-        old = spread([lesson.spoken.logprobs for lesson in lessons], batch.completion_mask)
-        reference = spread([row.reference for row in rows], batch.completion_mask)
-        p = Logprobs(new, old, reference, chosen_mask(batch, [lesson.spoken.chosen for lesson in lessons]))
-        return batch, self._objective(p, rows, self.bounds)
+    def _loss(self, part: Minibatch) -> tuple[Tensor, dict[str, float]]:
+        """Loss of the words, and of the chains when the decoder is trained."""
+        needs_pixels = part.below is None or self.config.train_decoder
+        batch = self.batch(part.lessons) if needs_pixels else part.words
+        new = self._new_logprobs(batch, part.below)
+        words = self._objective(Logprobs(new, part.old, part.reference, part.mask), part.weights, self.bounds)
+        stats = {"kl": words.kl, "clip_fraction": words.clip_fraction}
+        if not self.config.train_decoder:
+            return words.loss, stats
+        drawn = self._drawn(part, batch)
+        return words.loss + drawn.loss, stats | {"decoder_kl": drawn.kl, "decoder_clip_fraction": drawn.clip_fraction}
 
-    def _drawn(self, rows: Sequence[Prepared], batch: CompletionBatch) -> Objective:
+    def _drawn(self, part: Minibatch, batch: CompletionBatch) -> Objective:
         """The same objective with each row's whole chain as its one token."""
         with self.autocast():
-            new = chain_logprobs(self.model, batch, self._chains([row.lesson for row in rows]), self.sde)[:, None]
-        old = new.new_tensor([[row.chain_old] for row in rows])
-        reference = new.new_tensor([[row.chain_reference] for row in rows])
-        p = Logprobs(new, old, reference, torch.ones_like(new, dtype=torch.bool))
-        return self._objective(p, rows, self.decoder_bounds)
+            new = chain_logprobs(self.model, batch, self._chains(part.lessons), self.sde)[:, None]
+        mask = torch.ones_like(new, dtype=torch.bool)
+        p = Logprobs(new, part.chain_old[:, None], part.chain_reference[:, None], mask)
+        return self._objective(p, part.weights, self.decoder_bounds)
 
-    def _objective(self, p: Logprobs, rows: Sequence[Prepared], bounds: Bounds) -> Objective:
-        weights = torch.tensor([row.weight for row in rows], dtype=torch.float32, device=p.new.device)
+    def _objective(self, p: Logprobs, weights: Tensor, bounds: Bounds) -> Objective:
         if self.config.objective == "softmax":
             return softmax_likelihood(p, weights, self.config.kl_weight)
         return grpo(p, weights, bounds, self.config.kl_weight)
@@ -174,11 +194,11 @@ class Learner:
         assert all(chain is not None for chain in chains), "rollouts for the decoder keep their chains"
         return torch.from_numpy(np.stack([c for c in chains if c is not None])).to(self.model.device)
 
-    def _chain_values(self, lessons: Sequence[Lesson], batch: CompletionBatch) -> list[float]:
+    def _chain_values(self, lessons: Sequence[Lesson], batch: CompletionBatch) -> Tensor:
         if not self.config.train_decoder:
-            return [0.0] * len(lessons)
+            return torch.zeros(len(lessons), device=self.model.device)
         with self.autocast():
-            return chain_logprobs(self.model, batch, self._chains(lessons), self.sde).tolist()
+            return chain_logprobs(self.model, batch, self._chains(lessons), self.sde)
 
     def _supervised(self, batch: TrainingBatch) -> Tensor:
         """Supervised losses of everything that is being trained."""

@@ -12,6 +12,8 @@ from typing import Any
 from transformers import PretrainedConfig, Qwen3VLConfig
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig
 
+from causaldrive.ground.errors import UserError
+
 ARCHITECTURE_VERSION = 1  # raised when an older program could not run a newer checkpoint
 
 
@@ -66,10 +68,23 @@ class FrameSettings:
     max_pixels: int = 196608
     patch_size: int = 16
     merge_size: int = 2
+    pair_frames: bool = False  # two consecutive frames fill one temporal patch, as in Qwen3-VL's own video input
 
     @property
     def frame_offsets_us(self) -> tuple[int, ...]:
         return tuple(round(1e6 * offset) for offset in self.frame_offsets_s)
+
+    def moments(self) -> tuple[str, ...]:
+        """How the prompt names the time (s) of each image grid: one frame's, or both of a pair."""
+        texts = [f"{offset:+.1f}" for offset in self.frame_offsets_s]
+        if not self.pair_frames:
+            return tuple(texts)
+        if len(texts) % 2:
+            raise UserError(
+                f"pair_frames needs an even number of frames, found frame_offsets_s of {len(texts)}; add one or turn "
+                "pair_frames off."
+            )
+        return tuple(f"{first} {second}" for first, second in zip(texts[::2], texts[1::2], strict=True))
 
 
 class StudentConfig(PretrainedConfig):

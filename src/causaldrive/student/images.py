@@ -1,7 +1,8 @@
 """Camera frames to the backbone's patches: resize, scale to [-1, 1], cut in Qwen's order.
 
 patch row = (channel, time, y, x) of one 16 x 16 patch; patches run merge block by merge block (2 x 2 neighbours
-together); a still is written twice along time. Knows nothing of cameras.
+together). Along time a patch holds two frames: a still twice, or with `pair_frames` two consecutive frames, which
+halves the tokens and shows motion inside the patch. Knows nothing of cameras.
 """
 
 from __future__ import annotations
@@ -40,13 +41,21 @@ def resize(image: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[n
 
 
 def patches(images: NDArray[np.uint8], settings: FrameSettings) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
-    """Images (N, H, W, 3) of one size, already a multiple of 32, to (N * patches, 3*2*16*16) and the grid (1, h, w)."""
+    """Images (N, H, W, 3) of one size, already a multiple of 32, to (G * patches, 3*2*16*16) and the grid (1, h, w).
+
+    G is N, or N / 2 with `pair_frames`, where image 2g and 2g + 1 are the two moments of grid g.
+    """
     count, height, width, _ = images.shape
     size, merge = settings.patch_size, settings.merge_size
     rows, columns = height // size, width // size
     assert height % (size * merge) == 0 and width % (size * merge) == 0
-    split = images.reshape(count, rows // merge, merge, size, columns // merge, merge, size, 3)
-    ordered = split.transpose(0, 1, 4, 2, 5, 7, 3, 6)  # image, block row, block column, row, column, channel, y, x
-    flat = ordered.reshape(count * rows * columns, 3, 1, size * size).astype(np.float32)
+    moments = 2 if settings.pair_frames else 1
+    assert count % moments == 0
+    split = images.reshape(count // moments, moments, rows // merge, merge, size, columns // merge, merge, size, 3)
+    # grid, block row, block column, row, column, channel, moment, y, x
+    ordered = split.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7)
+    flat = ordered.reshape(count // moments * rows * columns, 3, moments, size * size).astype(np.float32)
     flat = flat * np.float32(1 / 127.5) - np.float32(1)
-    return np.repeat(flat, 2, axis=2).reshape(count * rows * columns, -1), (1, rows, columns)
+    if not settings.pair_frames:
+        flat = np.repeat(flat, 2, axis=2)
+    return flat.reshape(len(flat), -1), (1, rows, columns)

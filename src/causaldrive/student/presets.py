@@ -67,7 +67,11 @@ _SMALL = _Size(
 
 
 def tiny(tokenizer: PreTrainedTokenizerFast, statistics: ActionStatistics, **changes: Any) -> StudentConfig:
-    """About 5 M parameters: the chain on two CPU cores. Extends `tokenizer` in place; `changes` replace fields."""
+    """About 5 M parameters: the chain on two CPU cores. Extends `tokenizer` in place; `changes` replace fields.
+
+    Its two frames share one grid of temporal patches: half the image tokens, which on a CPU is a third more samples.
+    """
+    changes["frames"] = {"pair_frames": True} | changes.get("frames", {})
     return _from_size("tiny", _TINY, tokenizer, statistics, **changes)
 
 

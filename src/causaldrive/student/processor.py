@@ -163,9 +163,9 @@ class StudentProcessor:
         parts = [f"<|im_start|>system\n{config.system_prompt}<|im_end|>\n<|im_start|>user\n"]
         for name, camera in zip(names, grids, strict=True):
             parts.append(f"{name}:" if camera else f"{name}: no image ")
-            for offset_s, grid in zip(self._frames.frame_offsets_s, camera, strict=bool(camera)):
+            for moment, grid in zip(self._frames.moments(), camera, strict=bool(camera)):
                 pads = special("image_pad") * (grid[0] * grid[1] * grid[2] // self._frames.merge_size**2)
-                parts.append(f" {offset_s:+.1f} s <|vision_start|>{pads}<|vision_end|>")
+                parts.append(f" {moment} s <|vision_start|>{pads}<|vision_end|>")
         parts.append(special("traj_history_start"))
         instruction = config.reason_instruction if reason else config.drive_instruction
         start = special("cot_start" if reason else "traj_future_start")
@@ -184,7 +184,7 @@ class StudentProcessor:
             chosen = sample.frames[sample.camera_names.index(name)][self._frame_indices(sample)]
             height, width = target_size(chosen.shape[1], chosen.shape[2], self._frames)
             values, grid = patches(np.stack([resize(image, height, width) for image in chosen]), self._frames)
-            grids.append((grid,) * len(chosen))
+            grids.append((grid,) * len(self._frames.moments()))
             pixels.append(values)
         return _Images(tuple(names), tuple(grids), pixels)
 

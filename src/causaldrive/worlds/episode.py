@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from causaldrive.clips.geometry import from_frame, project_on_polyline, to_frame, wrap_angle
-from causaldrive.ground.words import FUTURE_STEPS, HISTORY_STEPS, STEP_S, STEP_US
+from causaldrive.ground.words import FUTURE_STEPS, HISTORY_STEPS, STEP_S
 from causaldrive.worlds.expert import Explanation, explain
 from causaldrive.worlds.scenes import SceneSpec
 from causaldrive.worlds.scoring import Score, Scorer, score_drive
@@ -287,7 +287,3 @@ class PlanFollower:
 def strip_notes(plan: Plan | Exception) -> Plan | Exception:
     """The plan as it travels to the world's process."""
     return plan if isinstance(plan, Exception) else replace(plan, notes={})
-
-
-def step_time_us(tick: int) -> int:
-    return tick * STEP_US

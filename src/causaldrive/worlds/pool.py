@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from causaldrive.clips.geometry import project_on_polyline
 from causaldrive.clips.store import read_recording
 from causaldrive.ground.progress import Meter
 from causaldrive.worlds.episode import (
@@ -33,7 +32,7 @@ from causaldrive.worlds.episode import (
 from causaldrive.worlds.expert import ExpertDriver
 from causaldrive.worlds.renderer import Renderer
 from causaldrive.worlds.replay import ReplayWorld
-from causaldrive.worlds.scenes import build_scene, default_camera
+from causaldrive.worlds.scenes import SceneSpec, build_scene, default_camera
 from causaldrive.worlds.town import TownWorld
 
 
@@ -106,13 +105,15 @@ def _open_world(spec: Spec, settings: DriveSettings):
     return world, ExpertDriver(world.context).control, reference_m
 
 
-def expert_distance_m(spec: Spec, settings: DriveSettings) -> float:
+def expert_distance_m(spec: SceneSpec, settings: DriveSettings) -> float:
     """How far the expert comes along the route after the warm-up, in the time of one drive."""
     result = drive_expert(spec, replace(settings, camera=False, keep_video=False), reference_m=1.0)
     return result.score.distance_m if result.score else 0.0
 
 
-def drive_expert(spec: Spec, settings: DriveSettings, reference_m: float | None = None, view=None) -> EpisodeResult:
+def drive_expert(
+    spec: SceneSpec, settings: DriveSettings, reference_m: float | None = None, view=None
+) -> EpisodeResult:
     """The privileged expert drives the whole scene, scored like any policy."""
     reference = expert_distance_m(spec, settings) if reference_m is None else reference_m
     world = TownWorld(build_scene(spec))
@@ -232,9 +233,3 @@ class ConstantVelocity:
 def constant_velocity_plan(speed_mps: float) -> Plan:
     ahead = speed_mps * 0.1 * np.arange(1, 65)
     return Plan(np.stack([ahead, np.zeros(64)], axis=1), np.zeros(64))
-
-
-def route_distance_m(states, route_xy_m: np.ndarray) -> float:
-    """Distance along the route between the first and the last state."""
-    arcs, _ = project_on_polyline(np.array([states[0].ego.xy_in_local_m, states[-1].ego.xy_in_local_m]), route_xy_m)
-    return float(arcs[1] - arcs[0])

@@ -47,6 +47,9 @@ def _camera(recording: Recording) -> Camera:
 
 
 def _target_speed_mps(recording: Recording) -> float:
+    """What the driver aims for: written down by a world of ours, else the fastest that was driven within the limit."""
+    if "target_speed_mps" in recording.meta:
+        return float(recording.meta["target_speed_mps"])
     fastest = max(float(recording.ego.speed_mps.max()), _MIN_TARGET_MPS)
     lanes = recording.road.lanes.values() if recording.road else ()
     limits = [lane.speed_limit_mps for lane in lanes if lane.kind == "vehicle"]
