@@ -7,6 +7,7 @@ quick. A UserError is printed as one sentence with exit status 2. Knows nothing 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 
@@ -62,6 +63,8 @@ COMMANDS = {command.words: command for _, commands in CHAIN for command in comma
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
+    # Threads that spin at a barrier starve the world workers beside them; they sleep instead unless told otherwise.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(arguments)

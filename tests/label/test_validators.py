@@ -41,7 +41,7 @@ NUDGING = Evidence(motion_of(speeds(10, (0, 7)), swerve(1.2)), IDS)
     ("true", "evidence"),
     [
         (STOP, STOPPING),
-        (STOP, replace(STOPPING, pushed_s=(-0.5, 5.0))),
+        (STOP, replace(STOPPING, pushed_s=(-0.5, 3.0))),
         (NUDGE, NUDGING),
         (label("set_speed_tracking", causes=()), Evidence(CRUISE, IDS)),
         (label("set_speed_tracking", causes=(Cause("odd_constraint", UNOBSERVED, "unobserved"),)), Evidence(CRUISE)),

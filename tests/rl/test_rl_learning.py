@@ -10,7 +10,16 @@ import torch
 from rl_worlds import SENTENCES, ToyPool, coasting, episode, toy_sample
 
 from causaldrive.ground.errors import UserError
-from causaldrive.rl.advantages import STD_FLOOR, Lesson, Weights, judge_rollouts, lessons_of, normalised, step_groups
+from causaldrive.rl.advantages import (
+    STD_FLOOR,
+    Lesson,
+    Weights,
+    balancing,
+    judge_rollouts,
+    lessons_of,
+    normalised,
+    step_groups,
+)
 from causaldrive.rl.config import RlConfig
 from causaldrive.rl.decoder import SdePolicy, chain_logprobs
 from causaldrive.rl.learner import Learner, chosen_mask, spread
@@ -285,3 +294,11 @@ def test_a_loss_that_is_not_a_number_stops_the_run(student):
     poisoned = [replace(row, advantage=float("nan")) for row in rows]
     with pytest.raises(UserError, match="loss of round 0 is nan on scenes town_"):
         learner.learn(poisoned)
+
+
+def test_rare_decisions_are_lifted():
+    classes = ["clear"] * 16 + ["red"] * 4 + ["cut"] * 4
+    as_driven, half, alike = (balancing(classes, power) for power in (0.0, 0.5, 1.0))
+    assert np.allclose(as_driven, 1.0) and half.mean() == pytest.approx(1.0)
+    assert half[16] / half[0] == pytest.approx(2.0)
+    assert alike[:16].sum() == pytest.approx(alike[16:20].sum())

@@ -25,7 +25,7 @@ from causaldrive.label.trace import SIDED_LATERAL, UNOBSERVED, ParsedTrace, pars
 from causaldrive.label.types import Cause, CocLabel, Verdict
 
 HISTORY_US = 2_000_000  # evidence must lie in [t0 - 2 s, t0]
-PUSH_FREE_S = 4.0  # of the future that must be the driver's own
+PUSH_FREE_S = 2.5  # of the future that must be the driver's own
 _EASY_MPS2 = 0.5  # a stop that needs less braking than this is still far ahead
 _BRISK_MPS = 1.5  # gain of speed within 2 s that no braking lead or crossing person allows
 _TURN_RAD = 0.1

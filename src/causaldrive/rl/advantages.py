@@ -1,17 +1,19 @@
 """Rewards to advantages: each reward is compared within its own group, then the parts are added with their weights.
 
     A_i(k)  = (r_i(k) - mean) / max(std, floor)        over the members of a group
-    A(k)    = w_drive (A_step + A_episode) / 2 + w_reasoning A_reasoning + w_consistency A_consistency
+    A(k)    = b(k) (w_drive (A_step + A_episode) / 2 + w_reasoning A_reasoning + w_consistency A_consistency)
+    b(k)    = n(class of the true decision at k)^-balance, scaled to mean 1
 
 Group of a step reward: the drives of one scene at one decision index; all decisions of the scene where fewer than two
 members still drive. Group of the episode reward: the drives of one scene. The floor keeps a constant reward at zero
-and tiny differences tiny. Decisions whose advantage is zero teach nothing; they are dropped and counted. Knows nothing
-of tokens or models.
+and tiny differences tiny. Balancing matters: on a clear road nothing has to be explained most of the time, and without
+it the best lesson is to say that always. Decisions whose advantage is zero teach nothing; they are dropped and
+counted. Knows nothing of tokens or models.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ import numpy as np
 
 from causaldrive.rl.rewards import REWARDS, StepRewards, episode_reward, step_rewards
 from causaldrive.rl.rollouts import Rollout, Spoken
+from causaldrive.worlds.explanation import Explanation
 
 STD_FLOOR = 0.1
 _NOTHING = 1e-8  # an advantage below this is rounding
@@ -26,11 +29,12 @@ _NOTHING = 1e-8  # an advantage below this is rounding
 
 @dataclass(frozen=True)
 class Weights:
-    """What each reward counts."""
+    """What each reward counts, and how far rare decisions are lifted (0: not at all, 1: all classes count alike)."""
 
     drive: float
     reasoning: float
     consistency: float
+    balance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,18 @@ class Judged:
     rollout: Rollout
     index: int  # of the decision in its drive
     rewards: StepRewards
+
+    @property
+    def truth(self) -> Explanation:
+        """What is true there."""
+        assert self.rollout.result is not None
+        return self.rollout.result.decisions[self.index].truth
+
+    @property
+    def truth_class(self) -> tuple[str, str, str | None]:
+        """(longitudinal, lateral, kind of the first cause), as sft balances its samples."""
+        truth = self.truth
+        return truth.longitudinal, truth.lateral, truth.causes[0].kind if truth.causes else None
 
 
 @dataclass(frozen=True)
@@ -75,12 +91,20 @@ def lessons_of(judged: Sequence[Judged], weights: Weights) -> Lessons:
     parts = {name: normalised([getattr(one.rewards, name) for one in judged], groups) for name in REWARDS}
     drive = 0.5 * (parts["drive"] + _episode_advantages(judged))
     total = weights.drive * drive + weights.reasoning * parts["reasoning"] + weights.consistency * parts["consistency"]
+    total *= balancing([one.truth_class for one in judged], weights.balance)
     rows = [
         Lesson(one.rollout.spoken[one.index], group, float(advantage))
         for one, group, advantage in zip(judged, groups, total, strict=True)
         if abs(advantage) > _NOTHING
     ]
     return Lessons(rows, len(judged) - len(rows))
+
+
+def balancing(classes: Sequence[Hashable], power: float) -> np.ndarray:
+    """(N,) weights count(class)^-power, scaled to mean 1."""
+    counts = Counter(classes)
+    weights = np.array([counts[name] ** -power for name in classes])
+    return weights / weights.mean() if len(weights) else weights
 
 
 def step_groups(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -42,10 +42,11 @@ class RlConfig:
     clip_high: float = 0.28  # ratios above 1 + this are cut
     decoder_clip: float = 0.05  # the same for the decoder's (mean-density) ratio, both sides
     clip_norm: float = 1.0  # gradient norm is clipped to this
-    kl_weight: float = 0.02  # pull towards the student of the start
+    kl_weight: float = 0.05  # pull towards the student of the start
     drive_weight: float = 0.3  # of the drive advantage
     reasoning_weight: float = 0.5  # of the reasoning advantage
     consistency_weight: float = 1.0  # of the consistency advantage
+    balance: float = 0.5  # lift of rare true decisions: 0 as driven, 1 all classes count alike
     anchor_recordings: Path | None = None  # recordings of an optional supervised anchor
     anchor_labels: Path | None = None  # its labels
     anchor_weight: float = 0.5  # of the anchor's losses
@@ -68,7 +69,8 @@ class RlConfig:
                      "beta"):  # fmt: skip
             self._expect(name, getattr(self, name) > 0, "a number above 0")
         for name in ("clip_low", "clip_high", "decoder_clip", "kl_weight", "drive_weight", "reasoning_weight",
-                     "consistency_weight", "anchor_weight", "probe_scenes", "sde_noise", "seed"):  # fmt: skip
+                     "consistency_weight", "balance", "anchor_weight", "probe_scenes", "sde_noise",
+                     "seed"):  # fmt: skip
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         self._expect("group_size", self.group_size >= 2, "at least 2 drives to compare")
         self._expect("duration_s", self.duration_s >= 2.5, "at least 2.5 s, of which 1.6 s are warm-up")

@@ -38,7 +38,7 @@ class ClosedLoop:
         self.config, self.learner, self.engine, self.run = config, learner, engine, run
         rounds = config.iterations * config.scenes_per_iteration
         self.scenes, self.probe_scenes = specs[:rounds], specs[rounds:]
-        self.weights = Weights(config.drive_weight, config.reasoning_weight, config.consistency_weight)
+        self.weights = Weights(config.drive_weight, config.reasoning_weight, config.consistency_weight, config.balance)
 
     @property
     def states(self) -> Path:

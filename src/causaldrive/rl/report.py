@@ -15,7 +15,8 @@ from causaldrive.ground.plots import Curve, Panel, curves
 from causaldrive.rl.config import RlConfig
 
 _REWARDS = {"reward_drive": "drive reward, per decision", "reward_episode": "drive reward, whole drive",
-            "reward_reasoning": "reasoning reward", "reward_consistency": "consistency reward",
+            "reward_reasoning": "reasoning reward", "reasoning_caused": "reasoning reward where there is a cause",
+            "reasoning_clear": "reasoning reward where there is none", "reward_consistency": "consistency reward",
             "rubric": "reasoning, 0-5 rubric", "unreadable": "share of text that cannot be read"}  # fmt: skip
 _DRIVING = {"scene_score": "scene score", "clean": "clean drives", "progress": "progress", "comfort": "comfort",
             "at_fault_collision": "at-fault collision", "off_road": "off the road",
@@ -30,7 +31,7 @@ _EXAMPLE_SCENES = 4
 def card_text(config: RlConfig, metrics: Sequence[dict[str, Any]]) -> str:
     """Markdown for the checkpoint's model card."""
     last = metrics[-1]
-    values = ", ".join(f"{name.removeprefix('reward_')} {last[name]:.3f}" for name in _REWARDS if name != "rubric")
+    values = ", ".join(f"{name.removeprefix('reward_')} {_number(last[name]):.3f}" for name in _REWARDS)
     return (
         "## Training (rl)\n\n"
         f"- started from a supervised student; objective {config.objective}, part {config.part}, decoder "
@@ -38,8 +39,8 @@ def card_text(config: RlConfig, metrics: Sequence[dict[str, Any]]) -> str:
         f"- {config.iterations} rounds of {config.scenes_per_iteration} scenes driven {config.group_size} times, "
         f"seeds {config.first_seed} to {config.first_seed + config.scene_count - 1}\n"
         f"- weights: drive {config.drive_weight:g}, reasoning {config.reasoning_weight:g}, consistency "
-        f"{config.consistency_weight:g}; KL {config.kl_weight:g}; learning rate {config.learning_rate:g}, "
-        f"seed {config.seed}\n"
+        f"{config.consistency_weight:g}, balance {config.balance:g}; KL {config.kl_weight:g}; "
+        f"learning rate {config.learning_rate:g}, seed {config.seed}\n"
         f"- means of the last round (sampled at temperature {config.temperature:g}): {values}\n"
     )
 

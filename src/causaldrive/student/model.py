@@ -8,7 +8,7 @@ times and integration stay float32 whatever the networks compute in. Knows nothi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -201,11 +201,35 @@ def permitted_logprobs(logits: Tensor, permitted: Tensor, temperature: float) ->
     return (logits.float() / temperature).masked_fill(~permitted, -torch.inf).log_softmax(-1)
 
 
+ORDINAL_ORDERS = 12  # half waves over the range of a quantity that its bins' first embeddings are made of
+
+
 def build(config: StudentConfig, seed: int) -> CausalDriveModel:
     """A new model with weights drawn from `seed`; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return CausalDriveModel(config)
+        model = CausalDriveModel(config)
+    generator = torch.Generator().manual_seed(seed)
+    start = config.traj_token_start_idx
+    tables = [cast(nn.Embedding, model.vlm.get_input_embeddings()).weight.data, model.vlm.lm_head.weight.data]
+    for first, count in ((start, config.future_bins), (start + config.future_bins, config.history_bins)):
+        for table in tables:
+            table[first : first + count] = ordinal_rows(count, table.shape[1], table.std().item(), generator)
+    return model
+
+
+def ordinal_rows(count: int, width: int, std: float, generator: torch.Generator) -> Tensor:
+    """Rows (count, width) for the bins of one quantity: neighbours start out alike, distant bins unlike.
+
+    row(u) = std * normalise(sum_k [sin(pi k u), cos(pi k u)] G_k / sqrt(k)), u = bin / (count - 1), G Gaussian. Bins
+    are numbers: told so, a small student reads its own motion from a few thousand samples instead of learning each
+    bin by heart.
+    """
+    orders = torch.arange(1, ORDINAL_ORDERS + 1)
+    angle = torch.pi * torch.linspace(0, 1, count)[:, None] * orders
+    features = torch.cat([torch.sin(angle), torch.cos(angle)], dim=1) / orders.sqrt().repeat(2)
+    rows = features @ torch.randn(2 * ORDINAL_ORDERS, width, generator=generator)
+    return std * rows / rows.std()
 
 
 def parameter_counts(model: CausalDriveModel) -> dict[str, int]:

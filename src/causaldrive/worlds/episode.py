@@ -84,6 +84,10 @@ class Plan:
         return None
 
 
+class PolicyFailure(Exception):
+    """A policy's exception in words, `Type: message`: not every exception survives the way to another process."""
+
+
 class Policy(Protocol):
     def act(self, observations: Sequence[Observation]) -> Sequence[Plan | Exception]:
         """One plan per observation, or the exception that kept it from planning."""
@@ -121,17 +125,12 @@ class EpisodeResult:
 
 
 class Episode:
-    """One drive in progress. `world` needs: context, state, history, step(), finished; see worlds.town, worlds.replay."""
+    """One drive in progress. `world` needs context, state, history, step() and finished, as town and replay have."""
 
     def __init__(self, spec: Spec, world, warm_up, settings: DriveSettings, scene_view, reference_m: float):
         """`warm_up(history) -> (acceleration, curvature)` drives first; `scene_view` renders, None without camera."""
-        self.spec, self.world, self.settings, self.view, self.reference_m = (
-            spec,
-            world,
-            settings,
-            scene_view,
-            reference_m,
-        )
+        self.spec, self.world, self.settings = spec, world, settings
+        self.view, self.reference_m = scene_view, reference_m
         self.states: list[WorldState] = list(world.history[-1:])
         self.decisions: list[DecisionRecord] = []
         self.scorer = Scorer(world.context)
@@ -174,7 +173,7 @@ class Episode:
 
     def advance(self, plan: Plan | Exception, truth: Explanation) -> None:
         """Follow the plan until the next decision step, or until the drive ends."""
-        problem = f"{type(plan).__name__}: {plan}" if isinstance(plan, Exception) else plan.problem()
+        problem = str(_in_words(plan)) if isinstance(plan, Exception) else plan.problem()
         if problem is not None or isinstance(plan, Exception):
             self.failure, self.ended = problem, "failure"
             return
@@ -211,7 +210,8 @@ class Episode:
             return
         self.pictures[self.tick] = self.view.render(self.world.state)
         if not self.settings.keep_video:
-            self.pictures.pop(min(self.pictures) if len(self.pictures) > 8 else -1, None)
+            oldest = max(self.tick + min(self._offsets), 0)
+            self.pictures = {tick: picture for tick, picture in self.pictures.items() if tick >= oldest}
 
     def _wanted(self, tick: int) -> bool:
         """Is this tick's frame part of an observation at some decision step?"""
@@ -223,29 +223,21 @@ class Episode:
         _, offset = project_on_polyline(
             from_frame(path, ego.xy_in_local_m, ego.yaw_rad), self.world.context.route_xy_in_local_m
         )
-        self.decisions.append(
-            DecisionRecord(
-                self.tick,
-                self.world.state.t_us,
-                plan.text,
-                truth,
-                plan_speeds(plan, ego.speed_mps),
-                plan.xy_in_rig_m,
-                plan.yaw_rad,
-                offset,
-                plan.samples_xy_in_rig_m,
-            )  # fmt: skip
-        )
+        speeds = plan_speeds(plan, ego.speed_mps)
+        where = (plan.xy_in_rig_m, plan.yaw_rad, offset, plan.samples_xy_in_rig_m)
+        self.decisions.append(DecisionRecord(self.tick, self.world.state.t_us, plan.text, truth, speeds, *where))
 
     def result(self) -> EpisodeResult:
         driven = self.states[self._drive_from :]
         score = None
         if self.failure is None:
             score = score_drive(self.scorer.events, driven, self.world.context.route_xy_in_local_m, self.reference_m)
-        frames = np.stack([self.pictures[i] for i in range(len(self.states))]) if self.settings.keep_video else None
-        context = self.world.context if self.settings.keep_video else None
-        return EpisodeResult(self.spec, self.states, self.decisions, self.scorer.events, score, self.failure,
-                             self.ended or "time", frames, context)  # fmt: skip
+        frames = context = None
+        if self.settings.keep_video and self.view is not None:
+            frames = np.stack([self.pictures[tick] for tick in range(len(self.states))])
+            context = self.world.context
+        head = (self.spec, self.states, self.decisions, self.scorer.events)
+        return EpisodeResult(*head, score, self.failure, self.ended or "time", frames, context)
 
 
 def plan_speeds(plan: Plan, speed_mps: float) -> np.ndarray:
@@ -285,5 +277,9 @@ class PlanFollower:
 
 
 def strip_notes(plan: Plan | Exception) -> Plan | Exception:
-    """The plan as it travels to the world's process."""
-    return plan if isinstance(plan, Exception) else replace(plan, notes={})
+    """The plan, or why there is none, as it travels to the world's process."""
+    return _in_words(plan) if isinstance(plan, Exception) else replace(plan, notes={})
+
+
+def _in_words(error: Exception) -> PolicyFailure:
+    return error if isinstance(error, PolicyFailure) else PolicyFailure(f"{type(error).__name__}: {error}")

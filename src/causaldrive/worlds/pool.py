@@ -7,6 +7,7 @@ goes on. Knows nothing of models.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing as mp
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,8 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from causaldrive.clips.store import read_recording
+from causaldrive.ground.errors import UserError
 from causaldrive.ground.progress import Meter
 from causaldrive.worlds.episode import (
+    WARM_UP_S,
     DriveSettings,
     Episode,
     EpisodeResult,
@@ -62,12 +65,17 @@ class Worker:
 
     def _open(self, key: int, spec: Spec) -> Reply:
         world, warm_up, reference_m = _open_world(spec, self.settings)
-        view = self.renderer.open(world.context) if self.renderer else None
         settings = self.settings
         if isinstance(spec, ReplaySpec):
             settings = replace(settings, duration_s=spec.duration_s)
-        episode = Episode(spec, world, warm_up, settings, view, reference_m)
-        self.episodes[key] = (episode, episode.observe())
+        view = self.renderer.open(world.context) if self.renderer else None
+        try:
+            episode = Episode(spec, world, warm_up, settings, view, reference_m)
+            self.episodes[key] = (episode, episode.observe())
+        except Exception:  # told of by the caller; here only the scene's geometry is given back
+            if view is not None:
+                view.close()
+            raise
         return self.episodes[key][1]
 
     def _advance(self, key: int, plan: Plan | Exception) -> Reply:
@@ -97,9 +105,14 @@ def _open_world(spec: Spec, settings: DriveSettings):
     """World, warm-up driver and the reference drive's distance along the route."""
     if isinstance(spec, ReplaySpec):
         recording = read_recording(spec.recording)
+        if recording.road is None:
+            raise UserError(
+                f"{spec.recording} has no map; a replay needs one to tell the road from its surroundings, so import "
+                "the log with its map."
+            )
         world = ReplayWorld(recording, spec.t_start_us)
-        end_us = spec.t_start_us + round(spec.duration_s * 1e6)
-        return world, world.log_control, world.log_distance_m(spec.t_start_us, end_us)
+        policy_us, end_us = (spec.t_start_us + round(seconds * 1e6) for seconds in (WARM_UP_S, spec.duration_s))
+        return world, world.log_control, world.log_distance_m(policy_us, end_us)
     reference_m = expert_distance_m(spec, settings)
     world = TownWorld(build_scene(spec))
     return world, ExpertDriver(world.context).control, reference_m
@@ -181,14 +194,17 @@ class WorldPool:
         for key, job in jobs:
             shares.setdefault(self._home[key], []).append((key, job))
         for home, share in shares.items():
-            self._ends[home].send((call, share))
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a dead worker is told of below
+                self._ends[home].send((call, share))
         replies: dict[int, Reply] = {}
         for home, share in shares.items():
             try:
                 replies.update(self._ends[home].recv())
-            except (EOFError, ConnectionResetError):
+            except (EOFError, ConnectionResetError, BrokenPipeError):
+                self._processes[home].join(timeout=1)  # its pipe closes a moment before its exit code is known
                 code = self._processes[home].exitcode
-                replies.update({key: BrokenScene(f"the world's process died (exit code {code})") for key, _ in share})
+                dead = BrokenScene(f"the world's process died (exit code {code})")
+                replies.update(dict.fromkeys((key for key, _ in share), dead))
         return replies
 
 

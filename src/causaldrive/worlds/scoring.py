@@ -23,10 +23,7 @@ from causaldrive.worlds.state import SceneContext, WorldState
 SHRINK = 0.98
 CLOSE_M = 0.5
 SPEEDING_FACTOR, SPEEDING_S = 1.25, 1.0
-WRONG_WAY_RAD, WRONG_WAY_S = (
-    np.deg2rad(120.0),
-    3.0,
-)  # a nudge round a stopped car may use the oncoming lane briefly
+WRONG_WAY_RAD, WRONG_WAY_S = np.deg2rad(120.0), 3.0  # a nudge may use the oncoming lane briefly
 PROGRESS_FOR_FULL_SCORE = 0.8
 
 # Comfort bounds of the released recipe (spec 3.2); all are symmetric except longitudinal acceleration.
@@ -60,8 +57,8 @@ class Scorer:
 
     def __post_init__(self) -> None:
         self._surface = prep(road_surface(self.context.road))
-        self._lanes = [(Polygon(np.concatenate([lane.left_xy_m, lane.right_xy_m[::-1]])), lane)
-                       for lane in self.context.road.lanes.values() if not lane.in_junction]  # fmt: skip
+        lanes = [lane for lane in self.context.road.lanes.values() if not lane.in_junction]
+        self._lanes = [(Polygon(np.concatenate([lane.left_xy_m, lane.right_xy_m[::-1]])), lane) for lane in lanes]
         self._lane_tree = shapely.STRtree([polygon for polygon, _ in self._lanes])
 
     def add(self, state: WorldState) -> None:
@@ -85,16 +82,15 @@ class Scorer:
         near = np.flatnonzero(reach < 4.0 + ego.size_m[0] / 2 + agents.size_m[:, 0] / 2)
         ego_box = Polygon(corners)
         for index in near:
-            box = Polygon(box_corners(agents.xy_in_local_m[index], agents.yaw_rad[index],
-                                      agents.size_m[index, 0] * SHRINK, agents.size_m[index, 1] * SHRINK))  # fmt: skip
+            size, yaw = agents.size_m[index] * SHRINK, agents.yaw_rad[index]
+            box = Polygon(box_corners(agents.xy_in_local_m[index], yaw, size[0], size[1]))
             name = agents.ids[index]
             if ego_box.intersects(box):
                 if name not in self._touching:
                     self._touching.add(name)
                     side = _side_of_hit(corners, box)
-                    at_fault = side != "rear"
-                    self._note("collision", state, f"{side} hit with {agents.category[index]} {name}",
-                               fatal=at_fault, at_fault=at_fault)  # fmt: skip
+                    fault = side != "rear"
+                    self._note("collision", state, f"{side} hit with {agents.category[index]} {name}", fault, fault)
             elif ego.speed_mps > 0.5 and ego_box.distance(box) < CLOSE_M and not self._has("close_encounter"):
                 self._note("close_encounter", state, f"within {CLOSE_M} m of {agents.category[index]} {name}")
 
@@ -210,12 +206,15 @@ def score_drive(events: list[Event], states: list[WorldState], route_xy_m: np.nd
 
 
 def comfort(states: list[WorldState]) -> float:
-    """Share of ticks whose acceleration, lateral acceleration (v^2 kappa), jerk and yaw rate are all in bounds."""
+    """Share of steps whose acceleration, lateral acceleration (v^2 kappa), jerk and yaw rate are all in bounds.
+
+    A step has the speed and curvature it ends with; the jerk of the first one is not known and counts as none.
+    """
     if len(states) < 2:
         return 1.0
-    speed = np.array([state.ego.speed_mps for state in states])
-    curvature = np.array([state.ego.curvature_1pm for state in states])
-    acceleration = np.diff(speed, prepend=speed[0]) / STEP_S
+    speeds = np.array([state.ego.speed_mps for state in states])
+    speed, curvature = speeds[1:], np.array([state.ego.curvature_1pm for state in states[1:]])
+    acceleration = np.diff(speeds) / STEP_S
     jerk = np.diff(acceleration, prepend=acceleration[0]) / STEP_S
     low, high = ACCELERATION_BOUNDS_MPS2
     good = (acceleration >= low) & (acceleration <= high) & (np.abs(jerk) <= JERK_MPS3)
