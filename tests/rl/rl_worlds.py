@@ -191,7 +191,7 @@ def make_student(seed: int = 0) -> tuple[CausalDriveModel, StudentProcessor]:
     return build(config, seed), StudentProcessor(tokenizer, config)
 
 
-def write_speaking_student(directory: Path, steps: int = 150) -> Path:
+def write_speaking_student(directory: Path, steps: int = 100) -> Path:
     """A student that writes one of the two sentences, and has seen each with either picture equally often."""
     model, processor = make_student()
     rows = [(toy_sample(red), sentence) for red in (True, False) for sentence in SENTENCES] * 2

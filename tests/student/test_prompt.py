@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from student_drives import TRACES, make_sample
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
 
 from causaldrive.ground.errors import UserError
 from causaldrive.student.batches import IGNORED
-from causaldrive.student.config import FrameSettings
+from causaldrive.student.config import FrameSettings, StudentConfig
 from causaldrive.student.images import patches, resize, target_size
+from causaldrive.student.processor import StudentProcessor
 
 
 def test_patches_are_those_of_the_qwen_image_processor():
@@ -136,3 +140,55 @@ def test_trajectories_beyond_the_bounds_are_clipped_and_counted(student):
     assert batch.counters["clipped_trajectories"] == 1
     raw = processor.action_space.denormalise(batch.action)
     assert processor.action_space.is_within_bounds(raw * 0.9999).all()
+
+
+PAIRED = FrameSettings(pair_frames=True)
+
+
+def with_frames(config: StudentConfig, **changes) -> StudentConfig:
+    """The same student with other frame settings."""
+    other = copy.deepcopy(config)
+    other.frames_cfg = {**config.frames_cfg, **changes}
+    return other
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_paired_patches_hold_two_moments_each(rows, columns, pairs, seed):
+    """Written out: block by block of 2 x 2 patches; in a patch channel, then moment, then its pixels row by row."""
+    images = np.random.default_rng(seed).integers(0, 256, (2 * pairs, 32 * rows, 32 * columns, 3), dtype=np.uint8)
+    values, grid = patches(images, PAIRED)
+    expected = []
+    for pair in range(pairs):
+        both = images[2 * pair : 2 * pair + 2] / 127.5 - 1
+        for top, left in ((32 * r, 32 * c) for r in range(rows) for c in range(columns)):
+            for y, x in ((top + dy, left + dx) for dy in (0, 16) for dx in (0, 16)):
+                expected.append(np.moveaxis(both[:, y : y + 16, x : x + 16], -1, 0).ravel())
+    assert grid == (1, 2 * rows, 2 * columns) and values.dtype == np.float32
+    assert np.abs(values - np.array(expected)).max() < 1e-6
+
+
+def test_a_still_fills_both_moments():
+    still = np.random.default_rng(1).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
+    paired, grid = patches(np.repeat(still, 2, axis=0), PAIRED)
+    alone, same_grid = patches(still, FrameSettings())
+    assert np.array_equal(paired, alone) and grid == same_grid
+
+
+def test_pairs_halve_the_image_tokens_and_name_both_moments(student):
+    _, processor = student
+    assert processor.config.frames().pair_frames, "the tiny preset pairs its frames"
+    single = StudentProcessor(processor.tokenizer, with_frames(processor.config, pair_frames=False))
+    paired, alone = (p.prompts([make_sample(0)]) for p in (processor, single))
+    pad = processor.config.id_of("image_pad")
+    assert (paired.input_ids == pad).sum() * 2 == (alone.input_ids == pad).sum() == 2 * 6
+    for one, two in ((paired.image_grid_thw, alone.image_grid_thw), (paired.pixel_values, alone.pixel_values)):
+        assert one is not None and two is not None and 2 * len(one) == len(two)
+    assert "-0.4 +0.0" in processor.tokenizer.decode(paired.input_ids[0].tolist())
+    assert "-0.4 +0.0" not in processor.tokenizer.decode(alone.input_ids[0].tolist())
+
+
+def test_an_odd_number_of_frames_cannot_be_paired():
+    assert dataclasses.replace(PAIRED, frame_offsets_s=(-0.6, -0.4, -0.2, 0.0)).moments() == ("-0.6 -0.4", "-0.2 +0.0")
+    with pytest.raises(UserError, match="even number of frames"):
+        dataclasses.replace(PAIRED, frame_offsets_s=(-0.8, -0.4, 0.0)).moments()

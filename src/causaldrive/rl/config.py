@@ -30,6 +30,7 @@ class RlConfig:
     temperature: float = 0.8  # of the words while learning; no top-p cut, so that ratios are exact
     max_trace_tokens: int = 40  # longer text is cut and its cut is not learnt from
     flow_steps: int = 10  # denoising steps of the decoder
+    noise_temperature: float = 1.0  # of the decoder's starting noise, in rounds and probes
     part: str = "speech"  # speech: only which words are chosen; language: the whole language model (give an anchor)
     train_decoder: bool = False  # also train the decoder, by flow-SDE
     sde_noise: float = 0.3  # noise level of the flow-SDE
@@ -46,7 +47,7 @@ class RlConfig:
     drive_weight: float = 0.3  # of the drive advantage
     reasoning_weight: float = 0.5  # of the reasoning advantage
     consistency_weight: float = 1.0  # of the consistency advantage
-    balance: float = 0.5  # lift of rare true decisions: 0 as driven, 1 all classes count alike
+    balance: float = 1.0  # lift of rare true decisions: 0 as driven, 1 all classes count alike
     anchor_recordings: Path | None = None  # recordings of an optional supervised anchor
     anchor_labels: Path | None = None  # its labels
     anchor_weight: float = 0.5  # of the anchor's losses
@@ -68,9 +69,9 @@ class RlConfig:
                      "max_trace_tokens", "flow_steps", "temperature", "learning_rate", "clip_norm",
                      "beta"):  # fmt: skip
             self._expect(name, getattr(self, name) > 0, "a number above 0")
-        for name in ("clip_low", "clip_high", "decoder_clip", "kl_weight", "drive_weight", "reasoning_weight",
-                     "consistency_weight", "balance", "anchor_weight", "probe_scenes", "sde_noise",
-                     "seed"):  # fmt: skip
+        for name in ("noise_temperature", "clip_low", "clip_high", "decoder_clip", "kl_weight", "drive_weight",
+                     "reasoning_weight", "consistency_weight", "balance", "anchor_weight", "probe_scenes",
+                     "sde_noise", "seed"):  # fmt: skip
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         self._expect("group_size", self.group_size >= 2, "at least 2 drives to compare")
         self._expect("duration_s", self.duration_s >= 2.5, "at least 2.5 s, of which 1.6 s are warm-up")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,7 @@ class ClosedLoop:
         c = self.config
         first = iteration * c.scenes_per_iteration
         specs = self.scenes[first : first + c.scenes_per_iteration]
-        settings = PolicySettings(temperature=c.temperature, top_p=1.0, flow_steps=c.flow_steps,
-                                  max_trace_tokens=c.max_trace_tokens, seed=_stream(c.seed, 1 + iteration))  # fmt: skip
+        settings = replace(self._settings(1 + iteration), temperature=c.temperature, top_p=1.0)
         model, processor = self.learner.model, self.learner.processor
         policy = (SdePolicy(model, processor, settings, c.sde_noise, self.learner.autocast) if c.train_decoder
                   else StudentPolicy(model, processor, settings, self.learner.autocast))  # fmt: skip
@@ -87,12 +87,18 @@ class ClosedLoop:
         path = self.config.out / f"probe_{name}.json"
         if path.exists() or not self.probe_scenes:
             return
-        settings = PolicySettings(flow_steps=self.config.flow_steps, max_trace_tokens=self.config.max_trace_tokens,
-                                  seed=_stream(self.config.seed, 0))  # fmt: skip
+        settings = self._settings(0)
         policy = StudentPolicy(self.learner.model, self.learner.processor, settings, self.learner.autocast)
         rollouts = self._roll(policy, self.probe_scenes, 1, f"rl probe {name}")
         judged = self._judge(rollouts)
         write_json(path, {"summary": tally(rollouts, judged), "decisions": examples(judged)})
+
+    def _settings(self, stream: int) -> PolicySettings:
+        """As evaluation drives, with random numbers of their own for each round, and for the probes (0)."""
+        c = self.config
+        seed = int(np.random.SeedSequence([c.seed, stream]).generate_state(1)[0])
+        return PolicySettings(flow_steps=c.flow_steps, max_trace_tokens=c.max_trace_tokens,
+                              noise_temperature=c.noise_temperature, seed=seed)  # fmt: skip
 
     def _roll(self, policy: StudentPolicy, specs: Sequence[SceneSpec], members: int, label: str) -> list[Rollout]:
         self.engine.load(policy)
@@ -101,11 +107,6 @@ class ClosedLoop:
 
     def _judge(self, rollouts: Sequence[Rollout]) -> list[Judged]:
         return judge_rollouts(rollouts, self.config.decision_every_s, self.config.duration_s)
-
-
-def _stream(seed: int, number: int) -> int:
-    """A seed of its own for each round, and for the probes (0)."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def _refuse_dumb(row: dict[str, Any], iteration: int, student: Path) -> None:

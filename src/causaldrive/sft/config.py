@@ -12,6 +12,7 @@ from causaldrive.ground.errors import UserError, unknown_name
 MODES = ("coc", "trajectory")
 PRECISIONS = ("auto", "bf16", "fp32")
 PARTS = ("joint", "backbone", "decoder")
+OPTIMIZERS = ("muon", "adamw")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class SftConfig:
     steps: int = 600  # optimizer steps
     batch_size: int = 16  # samples an optimizer step
     micro_batch: int = 0  # samples a forward pass; 0: the whole batch at once
+    optimizer: str = "muon"  # muon: Muon on hidden matrices, AdamW elsewhere; adamw: AdamW on all
     learning_rate: float = 1.5e-3  # highest rate, after warm-up
     final_rate: float = 0.02  # share of the highest rate that the cosine ends at
     warmup_steps: int = 40  # linear warm-up
@@ -48,7 +50,7 @@ class SftConfig:
 
     def validate(self) -> None:
         """Raises UserError for a name that is not known or a number out of range."""
-        for name, known in (("mode", MODES), ("precision", PRECISIONS), ("part", PARTS)):
+        for name, known in (("mode", MODES), ("precision", PRECISIONS), ("part", PARTS), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in known:
                 raise unknown_name(f"sft: {name}", getattr(self, name), known)
         for name in ("steps", "batch_size", "flow_draws", "eval_every", "save_every", "learning_rate", "clip_norm"):

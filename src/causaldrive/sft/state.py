@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import atomic_directory, read_json, write_json
-from causaldrive.sft.optim import MovingAverage
+from causaldrive.sft.optim import MovingAverage, MuonAndAdamW
 
 FORMAT = 1
 _KEPT = 2  # newest states on disk: one more than needed, should the newest turn out to be damaged
@@ -28,7 +28,7 @@ class TrainState:
     """Everything that one optimizer step changes."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | MuonAndAdamW
     generator: torch.Generator
     average: MovingAverage | None = None
     step: int = 0  # optimizer steps done
@@ -85,7 +85,7 @@ def _apply(state: TrainState, tensors: dict[str, Tensor]) -> None:
     state.generator.set_state(tensors["generator"])
     for name, parameter in _learnt(state.model).items():
         parameter.copy_(tensors[f"weight.{name}"])
-        slots = {slot: tensors[key] for slot in ("step", "exp_avg", "exp_avg_sq")
+        slots = {slot: tensors[key] for slot in ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
                  if (key := f"{slot}.{name}") in tensors}  # fmt: skip
         if slots:
             state.optimizer.state[parameter] = {slot: value.to(parameter.device) for slot, value in slots.items()}

@@ -51,6 +51,7 @@ class StudentProcessor:
         self.history_tokens = HistoryTokens(config.traj_tokens(), config.history_bins)
         self.action_space = UnicycleActionSpace(config.action_space())
         self._frames = config.frames()
+        self._frames.moments()  # an odd number of frames to pair is refused here, not at the first sample
         self._template = functools.lru_cache(maxsize=256)(self._make_template)
 
     def save_pretrained(self, directory: str | Path) -> None:
