@@ -20,8 +20,8 @@ from pathlib import Path
 
 from meter import MemoryMeter
 
-TRAIN_SCENES, TEST_SCENES = 288, 36
-SFT_STEPS = 420
+TRAIN_SCENES, TEST_SCENES = 360, 36
+SFT_STEPS, RL_ROUNDS = 320, 6
 TRAIN_SEED, RL_SEED, TEST_SEED, DRIVE_SEED = 0, 500_000, 2_000_000, 2_100_000
 
 
@@ -29,12 +29,11 @@ def chain(run: Path, seed: int) -> list[tuple[str, list[str]]]:
     """(name of the step, its command) in order."""
     train, test = f"{run}/record", f"{run}/record-test"
     data = ["--recordings", train, "--labels", f"{run}/label", "--seed", str(seed)]
-    sft = ["sft", "--student", f"{run}/student/checkpoint", *data, "--steps", str(SFT_STEPS)]
+    sft = ["sft", "--student", f"{run}/student", *data, "--steps", str(SFT_STEPS), "--frames-cache", f"{run}/frames"]
     return [
-        ("record", ["worlds", "record", "--out", train, "--scenes", str(TRAIN_SCENES), "--first-seed", str(TRAIN_SEED),
-                    "--camera-hz", "5"]),
+        ("record", ["worlds", "record", "--out", train, "--scenes", str(TRAIN_SCENES), "--first-seed", str(TRAIN_SEED)]),
         ("record-test", ["worlds", "record", "--out", test, "--scenes", str(TEST_SCENES),
-                         "--first-seed", str(TEST_SEED), "--camera-hz", "5", "--disturb", "0"]),
+                         "--first-seed", str(TEST_SEED), "--disturb", "0"]),
         ("label", ["label", "--recordings", train, "--out", f"{run}/label", "--teacher", "expert", "--every-s", "0.5"]),
         ("label-test", ["label", "--recordings", test, "--out", f"{run}/label-test", "--teacher", "expert",
                         "--every-s", "1.0"]),
@@ -43,9 +42,9 @@ def chain(run: Path, seed: int) -> list[tuple[str, list[str]]]:
         ("sft-trajectory", [*sft, "--mode", "trajectory", "--out", f"{run}/sft-trajectory"]),
         ("sft-coc", [*sft, "--mode", "coc", "--out", f"{run}/sft-coc"]),
         ("rl", ["rl", "--student", f"{run}/sft-coc/checkpoint", "--out", f"{run}/rl", "--first-seed", str(RL_SEED),
-                "--anchor-recordings", train, "--anchor-labels", f"{run}/label", "--seed", str(seed)]),
+                "--mode", "tokens", "--part", "words", "--iterations", str(RL_ROUNDS), "--learning-rate", "1e-3", "--seed", str(seed)]),
         ("evaluate", ["evaluate", "--out", f"{run}/evaluate", "--recordings", test, "--labels", f"{run}/label-test",
-                      "--first-seed", str(DRIVE_SEED), "--seed", str(seed), "--students",
+                      "--first-seed", str(DRIVE_SEED), "--mode", "tokens", "--seed", str(seed), "--students",
                       f"trajectory={run}/sft-trajectory/checkpoint@trajectory", f"coc={run}/sft-coc/checkpoint",
                       f"coc+rl={run}/rl/checkpoint"]),
         ("report", ["view", "report", "--run", str(run), "--out", f"{run}/report", "--title", "causaldrive demo"]),

@@ -26,7 +26,7 @@ def chain(run: Path, samples: Path, demo: Path) -> list[tuple[str, list[str]]]:
         ("label-av2", ["label", "--recordings", f"{run}/import-av2", "--out", f"{run}/label-av2", "--teacher", "expert",
                        "--every-s", "0.5"]),
         ("evaluate", ["evaluate", "--out", f"{run}/evaluate", "--recordings", f"{run}/import-av2", "--labels",
-                      f"{run}/label-av2", "--replay", "--closed-loop-scenes", "0", "--students",
+                      f"{run}/label-av2", "--replay", "--mode", "tokens", "--closed-loop-scenes", "0", "--students",
                       f"trajectory={demo}/sft-trajectory/checkpoint@trajectory", f"coc={demo}/sft-coc/checkpoint",
                       f"coc+rl={demo}/rl/checkpoint"]),
         ("report", ["view", "report", "--run", str(run), "--out", f"{run}/report", "--title", "real recordings"]),

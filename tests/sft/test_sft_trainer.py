@@ -187,12 +187,13 @@ def test_bf16_is_near_fp32(config, data):
         assert other["loss"] == pytest.approx(one["loss"], rel=0.03)
 
 
-def test_decay_spares_norms_embeddings_and_biases(student, config):
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_decay_spares_norms_embeddings_and_biases(student, config, name):
     model, _ = checkpoint.load(student)
-    optimizer = make_optimizer(model, config)
     names = {id(p): name for name, p in model.named_parameters()}
-    decayed, spared = ([names[id(p)] for p in group["params"]] for group in optimizer.param_groups)
-    assert optimizer.param_groups[1]["weight_decay"] == 0 and optimizer.param_groups[0]["weight_decay"] > 0
+    groups = make_optimizer(model, dataclasses.replace(config, optimizer=name)).param_groups
+    decayed = [names[id(p)] for group in groups if group["weight_decay"] > 0 for p in group["params"]]
+    spared = [names[id(p)] for group in groups if group["weight_decay"] == 0 for p in group["params"]]
     assert len(decayed) + len(spared) == len(names)
     assert not [name for name in decayed if name.endswith("bias") or "norm" in name or "embed_tokens" in name]
     assert any("embed_tokens" in name for name in spared) and any("norm" in name for name in spared)

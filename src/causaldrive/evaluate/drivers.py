@@ -34,6 +34,7 @@ class StudentEntry:
     name: str
     path: Path
     reason: bool
+    mode: str = "flow"  # how it draws its trajectories
 
     @property
     def frame_offsets_us(self) -> tuple[int, ...]:
@@ -45,7 +46,9 @@ class StudentEntry:
     def open(self, samples: int, seed: int) -> StudentPolicy:
         """The policy over the loaded checkpoint. Raises UserError when it cannot be loaded."""
         model, processor = load(self.path)
-        return StudentPolicy(model, processor, PolicySettings(reason=self.reason, num_samples=samples, seed=seed))
+        return StudentPolicy(
+            model, processor, PolicySettings(reason=self.reason, mode=self.mode, num_samples=samples, seed=seed)
+        )
 
 
 def parse_students(entries: Sequence[str]) -> list[StudentEntry]:

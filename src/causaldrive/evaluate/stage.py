@@ -8,7 +8,7 @@ of training.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -22,10 +22,11 @@ from causaldrive.evaluate.metrics import Difference, Log, compare
 from causaldrive.evaluate.report import write_report
 from causaldrive.evaluate.tables import COMPARED
 from causaldrive.evaluate.videos import Shot, outcome_in_words, pick_shown, shot_of, write_videos
-from causaldrive.ground.errors import UserError
+from causaldrive.ground.errors import UserError, unknown_name
 from causaldrive.ground.files import write_json
 from causaldrive.ground.runs import Run, open_run
 from causaldrive.ground.words import RESERVED_SEED, VALIDATION_SEED, split_of_seed
+from causaldrive.student.generate import MODES
 from causaldrive.worlds.episode import DriveSettings, EpisodeResult, Spec
 from causaldrive.worlds.scenes import SceneSpec, draw_specs
 
@@ -45,6 +46,7 @@ class EvaluateConfig:
     first_seed: int = 2_000_000  # of the scenes; the validation or the test range
     families: tuple[str, ...] = ()  # kinds of scenes; none: all
     open_loop_limit: int = 400  # moments, evenly spread over the labels
+    mode: str = "flow"  # how the students draw their trajectories: flow, tokens
     samples: int = 6  # trajectories a moment; the K of minADE
     duration_s: float = 14.0  # of a drive
     decision_every_s: float = 0.5  # one query of the policy per this time
@@ -58,6 +60,8 @@ class EvaluateConfig:
         """Raises UserError for numbers out of range and seeds of the wrong split."""
         for name in ("open_loop_limit", "samples", "workers", "batch", "duration_s", "decision_every_s"):
             _expect(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+        if self.mode not in MODES:
+            raise unknown_name("evaluate: mode", self.mode, MODES)
         for name in ("closed_loop_scenes", "videos", "seed"):
             _expect(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
         if self.closed_loop_scenes:
@@ -87,7 +91,7 @@ def _check_seeds(first: int, last: int) -> None:
 def run(config: EvaluateConfig) -> None:
     """The stage's entry point. Raises UserError for what a person can mend."""
     config.validate()
-    students = parse_students(config.students)
+    students = [replace(student, mode=config.mode) for student in parse_students(config.students)]
     specs = draw_specs(config.closed_loop_scenes, config.first_seed, config.families or None)
     inputs = {f"student {student.name}": student.path for student in students}
     inputs |= {name: path for name in ("recordings", "labels") if (path := getattr(config, name)) is not None}

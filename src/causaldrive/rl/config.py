@@ -10,6 +10,7 @@ from causaldrive.ground.words import VALIDATION_SEED, split_of_seed
 from causaldrive.rl.engines import ENGINES
 from causaldrive.rl.objectives import OBJECTIVES
 from causaldrive.rl.parts import PARTS
+from causaldrive.student.generate import MODES
 
 PRECISIONS = ("bf16", "fp32")
 
@@ -30,8 +31,9 @@ class RlConfig:
     temperature: float = 0.8  # of the words while learning; no top-p cut, so that ratios are exact
     max_trace_tokens: int = 40  # longer text is cut and its cut is not learnt from
     flow_steps: int = 10  # denoising steps of the decoder
-    noise_temperature: float = 1.0  # of the decoder's starting noise, in rounds and probes
-    part: str = "speech"  # speech: only which words are chosen; language: the whole language model (give an anchor)
+    noise_temperature: float = 0.6  # of the decoder's starting noise, in rounds and probes
+    mode: str = "flow"  # how the student draws its trajectory: flow, tokens
+    part: str = "speech"  # speech, words (for --mode tokens): only which words are chosen; language: the language model
     train_decoder: bool = False  # also train the decoder, by flow-SDE
     sde_noise: float = 0.3  # noise level of the flow-SDE
     objective: str = "grpo"  # grpo: clipped ratios; softmax: the paper's weighted likelihood
@@ -61,7 +63,7 @@ class RlConfig:
 
     def validate(self) -> None:
         """Raises UserError for a name that is not known or a number out of range."""
-        known = {"objective": OBJECTIVES, "part": PARTS, "engine": ENGINES, "precision": PRECISIONS}
+        known = {"objective": OBJECTIVES, "part": PARTS, "mode": MODES, "engine": ENGINES, "precision": PRECISIONS}
         for name, options in known.items():
             if getattr(self, name) not in options:
                 raise unknown_name(f"rl: {name}", getattr(self, name), options)

@@ -112,7 +112,7 @@ class Learner:
     def _minibatch(self, lessons: list[Lesson], weights: np.ndarray) -> Minibatch:
         batch = self.batch(lessons)
         below = None
-        if self.config.part == "speech":
+        if self.config.part != "language":
             with self.autocast():
                 below = below_last_layer(self.model, batch)
         chain_old = self._chain_values(lessons, batch)

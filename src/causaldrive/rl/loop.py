@@ -97,7 +97,7 @@ class ClosedLoop:
         """As evaluation drives, with random numbers of their own for each round, and for the probes (0)."""
         c = self.config
         seed = int(np.random.SeedSequence([c.seed, stream]).generate_state(1)[0])
-        return PolicySettings(flow_steps=c.flow_steps, max_trace_tokens=c.max_trace_tokens,
+        return PolicySettings(mode=c.mode, flow_steps=c.flow_steps, max_trace_tokens=c.max_trace_tokens,
                               noise_temperature=c.noise_temperature, seed=seed)  # fmt: skip
 
     def _roll(self, policy: StudentPolicy, specs: Sequence[SceneSpec], members: int, label: str) -> list[Rollout]:

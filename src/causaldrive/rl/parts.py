@@ -3,7 +3,8 @@
 `speech` (default) changes only what stands after the last layer's keys and values: its query and output projections,
 its MLP, the final norm and the language head. The decoder reads keys and values alone, so for given words its input,
 and with it the driving, stays bit for bit what supervised learning made it; learning changes which words are chosen,
-and the driving through them. `language` changes the whole language model: more reach, but the decoder's input shifts
+and the driving through them. `words` changes the language head alone: the rows of trajectory tokens are barred
+while text is written and get no gradient, so a student that drives by tokens drives as before too. `language` changes the whole language model: more reach, but the decoder's input shifts
 under it, so an anchor of supervised samples is needed. Vision always stays. Knows nothing of losses.
 """
 
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 from causaldrive.ground.errors import unknown_name
 from causaldrive.student.model import CausalDriveModel
 
-PARTS = ("speech", "language")
+PARTS = ("speech", "words", "language")
 _BEFORE_CACHE = ("self_attn.k_proj.", "self_attn.v_proj.", "self_attn.k_norm.", "input_layernorm.")
+_HEAD = "vlm.lm_head.weight"
 _DECODER = ("expert.", "action_in_proj.", "action_out_proj.")
 
 
@@ -26,7 +28,7 @@ def choose_parts(model: CausalDriveModel, part: str, train_decoder: bool) -> Non
     speech = speech_names(model)
     for name, parameter in model.named_parameters():
         is_language = name.startswith(("vlm.model.language_model.", "vlm.lm_head."))
-        chosen = name in speech if part == "speech" else is_language
+        chosen = {"speech": name in speech, "words": name == _HEAD, "language": is_language}[part]
         parameter.requires_grad_(chosen or (train_decoder and name.startswith(_DECODER)))
 
 

@@ -16,12 +16,10 @@ import numpy as np
 from causaldrive.clips.types import Sample
 from causaldrive.ground.errors import UserError, unknown_name
 from causaldrive.student.config import StudentConfig
-from causaldrive.student.generate import Generated, generate
+from causaldrive.student.generate import MODES, Generated, generate
 from causaldrive.student.model import CausalDriveModel
 from causaldrive.student.processor import StudentProcessor
 from causaldrive.worlds.episode import DriveSettings, Observation, Plan
-
-MODES = ("flow", "tokens")
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class PolicySettings:
     greedy: bool = False
     num_samples: int = 1  # the first is driven, all are kept for pictures
     flow_steps: int = 10
-    noise_temperature: float = 1.0
+    noise_temperature: float = 0.6  # of the starting noise: less than 1 drives nearer to the most likely path
     max_trace_tokens: int = 40
     seed: int = 0
 

@@ -25,11 +25,11 @@ class SftConfig:
     out: Path  # run directory; the result is its `checkpoint`
     mode: str = "coc"  # coc: trace, tokens and flow; trajectory: the same samples without trace
     part: str = "joint"  # joint; or staged: backbone (no decoder), decoder (backbone frozen)
-    steps: int = 600  # optimizer steps
+    steps: int = 320  # optimizer steps
     batch_size: int = 16  # samples an optimizer step
     micro_batch: int = 0  # samples a forward pass; 0: the whole batch at once
     optimizer: str = "muon"  # muon: Muon on hidden matrices, AdamW elsewhere; adamw: AdamW on all
-    learning_rate: float = 1.5e-3  # highest rate, after warm-up
+    learning_rate: float = 3e-3  # highest rate, after warm-up
     final_rate: float = 0.02  # share of the highest rate that the cosine ends at
     warmup_steps: int = 40  # linear warm-up
     weight_decay: float = 0.01  # of matrices; never of norms, embeddings and biases
