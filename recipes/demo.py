@@ -31,7 +31,8 @@ def chain(run: Path, seed: int) -> list[tuple[str, list[str]]]:
     data = ["--recordings", train, "--labels", f"{run}/label", "--seed", str(seed)]
     sft = ["sft", "--student", f"{run}/student", *data, "--steps", str(SFT_STEPS), "--frames-cache", f"{run}/frames"]
     return [
-        ("record", ["worlds", "record", "--out", train, "--scenes", str(TRAIN_SCENES), "--first-seed", str(TRAIN_SEED)]),
+        ("record", ["worlds", "record", "--out", train, "--scenes", str(TRAIN_SCENES),
+                    "--first-seed", str(TRAIN_SEED)]),
         ("record-test", ["worlds", "record", "--out", test, "--scenes", str(TEST_SCENES),
                          "--first-seed", str(TEST_SEED), "--disturb", "0"]),
         ("label", ["label", "--recordings", train, "--out", f"{run}/label", "--teacher", "expert", "--every-s", "0.5"]),
@@ -42,7 +43,8 @@ def chain(run: Path, seed: int) -> list[tuple[str, list[str]]]:
         ("sft-trajectory", [*sft, "--mode", "trajectory", "--out", f"{run}/sft-trajectory"]),
         ("sft-coc", [*sft, "--mode", "coc", "--out", f"{run}/sft-coc"]),
         ("rl", ["rl", "--student", f"{run}/sft-coc/checkpoint", "--out", f"{run}/rl", "--first-seed", str(RL_SEED),
-                "--mode", "tokens", "--part", "words", "--iterations", str(RL_ROUNDS), "--learning-rate", "1e-3", "--seed", str(seed)]),
+                "--mode", "tokens", "--part", "words", "--iterations", str(RL_ROUNDS),
+                "--learning-rate", "1e-3", "--seed", str(seed)]),
         ("evaluate", ["evaluate", "--out", f"{run}/evaluate", "--recordings", test, "--labels", f"{run}/label-test",
                       "--first-seed", str(DRIVE_SEED), "--mode", "tokens", "--seed", str(seed), "--students",
                       f"trajectory={run}/sft-trajectory/checkpoint@trajectory", f"coc={run}/sft-coc/checkpoint",
