@@ -188,6 +188,17 @@ def test_learning_to_speak_leaves_the_decoders_input_alone(student):
     assert words[0][0].trace
 
 
+def test_learning_words_leaves_the_trajectory_tokens_alone(student):
+    learner = learner_of(student, learning_rate=1e-2, part="words")
+    rows = lessons(learner)
+    head, start = learner.model.vlm.lm_head.weight, learner.model.config.traj_token_start_idx
+    bins = slice(start, start + learner.model.config.future_bins)
+    weights = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+    learner.learn(rows)
+    assert [n for n, p in learner.model.named_parameters() if not torch.equal(p, weights[n])] == ["vlm.lm_head.weight"]
+    assert torch.equal(head[bins], weights["vlm.lm_head.weight"][bins])
+
+
 def test_learning_the_whole_language_model_does_not(student):
     learner = learner_of(student, learning_rate=1e-2, part="language")
     rows = lessons(learner)

@@ -116,6 +116,7 @@ def _kill_after_first_round(student: Path, out: Path) -> None:
 @pytest.mark.parametrize(("change", "message"), [
     ({"objective": "grop"}, "Did you mean grpo"),
     ({"part": "speach"}, "Did you mean speech"),
+    ({"mode": "tokns"}, "Did you mean tokens"),
     ({"engine": "locl"}, "Did you mean local"),
     ({"families": ("cut_on",)}, "Did you mean cut_in"),
     ({"group_size": 1}, "--group-size is 1, at least 2 drives to compare expected"),
