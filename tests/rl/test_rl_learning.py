@@ -282,9 +282,12 @@ def test_nothing_to_learn_changes_nothing(student):
 
 def test_the_softmax_objective_learns_too(student):
     learner = learner_of(student, objective="softmax", beta=3.0, epochs=4)
-    rows = lessons(learner)
+    rows = lessons(learner, temperature=2.0)
+    wanted = rows[0].spoken.token_ids  # words that compete: those of the first row against all others
+    rows = [replace(row, advantage=1.0 if row.spoken.token_ids == wanted else -1.0) for row in rows]
     good = [row for row in rows if row.advantage > 0]
     bad = [row for row in rows if row.advantage < 0]
+    assert good and bad
     before = mean_logprob(learner, good) - mean_logprob(learner, bad)
     learner.learn(rows)
     assert mean_logprob(learner, good) - mean_logprob(learner, bad) > before
