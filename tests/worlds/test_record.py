@@ -142,7 +142,7 @@ def test_a_killed_stage_goes_on_where_it_was(tmp_path):
     script.write_text(_SCRIPT)
     command = [sys.executable, str(script), str(out)]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
-    while not list(out.glob("recordings/*/recording.json")) and process.poll() is None:
+    while not list(out.glob("recordings/town_*/recording.json")) and process.poll() is None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
