@@ -31,8 +31,8 @@ from causaldrive.clips.geometry import matrix_of_quat
 from causaldrive.clips.types import Camera
 from causaldrive.ground.errors import UserError, unknown_name
 
-# Software first: without a GPU it draws 2.5 times as many frames as Mesa's GL (benchmarks/render.py), needs no driver,
-# and its pixels do not depend on the machine's Mesa version.
+# Software first: without a GPU it draws about twice as many frames as Mesa's GL (benchmarks/render.py), needs no
+# driver, and its pixels do not depend on the machine's Mesa version.
 MODULES = {"software": "p3tinydisplay", "gl": "p3headlessgl"}
 OVERSAMPLING = 2
 NEAR_M, FAR_M = 0.3, 450.0
