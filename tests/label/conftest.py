@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from label_drives import town_recording
 
 from causaldrive.clips.types import Recording
 
-SAMPLES = Path(os.environ.get("CAUSALDRIVE_SAMPLES", Path(__file__).parents[3] / "shared" / "samples"))
 FAMILIES = ("lead_brakes", "red_light", "stopped_car")
 
 
@@ -20,7 +18,5 @@ def town() -> dict[str, Recording]:
 
 
 @pytest.fixture
-def comma2k19() -> Path:
-    if not (SAMPLES / "comma2k19").is_dir():
-        pytest.skip(f"{SAMPLES}/comma2k19 is not here; set CAUSALDRIVE_SAMPLES to the folder of real samples")
-    return SAMPLES / "comma2k19"
+def comma2k19(samples_dir: Path) -> Path:
+    return samples_dir / "comma2k19"

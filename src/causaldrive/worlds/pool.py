@@ -222,7 +222,7 @@ def drive(
                 keys = sorted(seeing)
                 plans = _act(policy, [seeing[key] for key in keys])
                 replies.update(pool.advance(list(zip(keys, plans, strict=True))))
-            seeing = {**{k: v for k, v in replies.items() if isinstance(v, Observation)}}
+            seeing = {key: reply for key, reply in replies.items() if isinstance(reply, Observation)}
             for key in sorted(replies):
                 reply = replies[key]
                 if not isinstance(reply, Observation):
