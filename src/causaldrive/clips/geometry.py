@@ -74,26 +74,27 @@ def arc_lengths(polyline_xy_m: Array) -> Array:
 def project_on_polyline(xy_m: Array, polyline_xy_m: Array) -> tuple[Array, Array]:
     """Arc length (...) and signed lateral offset (...), left positive, of points (..., 2) on a polyline (M, 2).
 
-    Points before the first or past the last vertex are measured on the extended end segments.
+    Points before the first or past the last vertex are measured on the extended end segments. Written per component:
+    a driver's every look goes through here several times.
     """
     points = np.asarray(xy_m, float)
-    start, ends = polyline_xy_m[:-1], polyline_xy_m[1:]
-    along = ends - start
-    length = np.maximum(np.linalg.norm(along, axis=1), 1e-9)
-    unit = along / length[:, None]
-    offset = points[..., None, :] - start
-    t = np.sum(offset * unit, axis=-1)
-    low, high = np.zeros(len(length)), length.copy()
+    x, y = polyline_xy_m[:, 0], polyline_xy_m[:, 1]
+    step_x, step_y = x[1:] - x[:-1], y[1:] - y[:-1]
+    step = np.sqrt(step_x * step_x + step_y * step_y)
+    length = np.maximum(step, 1e-9)
+    unit_x, unit_y = step_x / length, step_y / length
+    off_x, off_y = points[..., 0, None] - x[:-1], points[..., 1, None] - y[:-1]
+    t = off_x * unit_x + off_y * unit_y
+    low, high = np.zeros(len(length)), length
     low[0], high[-1] = -np.inf, np.inf
-    t = np.clip(t, low, high)
-    gap = offset - t[..., None] * unit
-    nearest = np.argmin(np.sum(gap**2, axis=-1), axis=-1)
-    arc = arc_lengths(polyline_xy_m)[:-1]
-    pick = np.take_along_axis(t, nearest[..., None], axis=-1)[..., 0]
-    side = unit[nearest, 0] * np.take_along_axis(gap[..., 1], nearest[..., None], axis=-1)[..., 0]
-    side -= unit[nearest, 1] * np.take_along_axis(gap[..., 0], nearest[..., None], axis=-1)[..., 0]
-    distance = np.sqrt(np.take_along_axis(np.sum(gap**2, axis=-1), nearest[..., None], axis=-1)[..., 0])
-    return arc[nearest] + pick, np.copysign(distance, side)
+    t = np.minimum(np.maximum(t, low), high)
+    gap_x, gap_y = off_x - t * unit_x, off_y - t * unit_y
+    square = gap_x * gap_x + gap_y * gap_y
+    nearest = square.argmin(axis=-1)
+    pick = (*np.ogrid[tuple(slice(n) for n in nearest.shape)], nearest)
+    arc = np.concatenate([[0.0], np.cumsum(step[:-1])])
+    side = unit_x[nearest] * gap_y[pick] - unit_y[nearest] * gap_x[pick]
+    return arc[nearest] + t[pick], np.copysign(np.sqrt(square[pick]), side)
 
 
 def pose_on_polyline(arc_m: Array | float, polyline_xy_m: Array) -> tuple[Array, Array]:
