@@ -20,22 +20,26 @@ from pathlib import Path
 
 from meter import MemoryMeter
 
-TRAIN_SCENES, TEST_SCENES = 360, 36
-SFT_STEPS, RL_ROUNDS = 320, 6
+TRAIN_SCENES, TEST_SCENES = 400, 36
+SFT_STEPS, RL_ROUNDS = 280, 6
 TRAIN_SEED, RL_SEED, TEST_SEED, DRIVE_SEED = 0, 500_000, 2_000_000, 2_100_000
 
 
-def chain(run: Path, seed: int) -> list[tuple[str, list[str]]]:
-    """(name of the step, its command) in order."""
+def chain(run: Path, seed: int, size: float = 1.0) -> list[tuple[str, list[str]]]:
+    """(name of the step, its command) in order. `size` scales scenes, steps and rounds alike."""
+    train_scenes, test_scenes, steps, rounds = (
+        str(max(round(size * full), least))
+        for full, least in ((TRAIN_SCENES, 24), (TEST_SCENES, 12), (SFT_STEPS, 4), (RL_ROUNDS, 1))
+    )
     train, test = f"{run}/record", f"{run}/record-test"
     data = ["--recordings", train, "--labels", f"{run}/label", "--seed", str(seed)]
-    sft = ["sft", "--student", f"{run}/student", *data, "--steps", str(SFT_STEPS), "--frames-cache", f"{run}/frames"]
+    sft = ["sft", "--student", f"{run}/student", *data, "--steps", steps, "--frames-cache", f"{run}/frames"]
     return [
-        ("record", ["worlds", "record", "--out", train, "--scenes", str(TRAIN_SCENES),
-                    "--first-seed", str(TRAIN_SEED)]),
-        ("record-test", ["worlds", "record", "--out", test, "--scenes", str(TEST_SCENES),
-                         "--first-seed", str(TEST_SEED), "--disturb", "0"]),
-        ("label", ["label", "--recordings", train, "--out", f"{run}/label", "--teacher", "expert", "--every-s", "0.5"]),
+        ("record", ["worlds", "record", "--out", train, "--scenes", train_scenes, "--first-seed", str(TRAIN_SEED),
+                    "--duration-s", "20", "--camera-hz", "5"]),
+        ("record-test", ["worlds", "record", "--out", test, "--scenes", test_scenes, "--first-seed", str(TEST_SEED),
+                         "--duration-s", "20", "--disturb", "0"]),
+        ("label", ["label", "--recordings", train, "--out", f"{run}/label", "--teacher", "expert", "--every-s", "0.8"]),
         ("label-test", ["label", "--recordings", test, "--out", f"{run}/label-test", "--teacher", "expert",
                         "--every-s", "1.0"]),
         ("student", ["student", "build", "--preset", "tiny", "--recordings", train, "--labels", f"{run}/label",
@@ -43,10 +47,11 @@ def chain(run: Path, seed: int) -> list[tuple[str, list[str]]]:
         ("sft-trajectory", [*sft, "--mode", "trajectory", "--out", f"{run}/sft-trajectory"]),
         ("sft-coc", [*sft, "--mode", "coc", "--out", f"{run}/sft-coc"]),
         ("rl", ["rl", "--student", f"{run}/sft-coc/checkpoint", "--out", f"{run}/rl", "--first-seed", str(RL_SEED),
-                "--mode", "tokens", "--part", "words", "--iterations", str(RL_ROUNDS),
+                "--mode", "tokens", "--part", "words", "--iterations", rounds,
                 "--learning-rate", "1e-3", "--seed", str(seed)]),
         ("evaluate", ["evaluate", "--out", f"{run}/evaluate", "--recordings", test, "--labels", f"{run}/label-test",
-                      "--first-seed", str(DRIVE_SEED), "--mode", "tokens", "--seed", str(seed), "--students",
+                      "--first-seed", str(DRIVE_SEED), "--closed-loop-scenes", test_scenes, "--mode", "tokens",
+                      "--seed", str(seed), "--students",
                       f"trajectory={run}/sft-trajectory/checkpoint@trajectory", f"coc={run}/sft-coc/checkpoint",
                       f"coc+rl={run}/rl/checkpoint"]),
         ("report", ["view", "report", "--run", str(run), "--out", f"{run}/report", "--title", "causaldrive demo"]),
@@ -57,8 +62,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="directory for everything the demo makes")
     parser.add_argument("--seed", type=int, default=0, help="seed of student, training and evaluation")
+    parser.add_argument(
+        "--size", type=float, default=1.0, help="of the whole chain: 0.05 shows in minutes that it runs"
+    )
     arguments = parser.parse_args()
-    return run_chain(chain(arguments.run, arguments.seed), arguments.run)
+    return run_chain(chain(arguments.run, arguments.seed, arguments.size), arguments.run)
 
 
 def run_chain(steps: list[tuple[str, list[str]]], run: Path) -> int:

@@ -103,6 +103,20 @@ def test_greedy_text_does_not_depend_on_the_seed(student):
     assert a.token_ids == b.token_ids and not np.array_equal(a.noise, b.noise)
 
 
+@pytest.mark.parametrize("mode", ["flow", "tokens"])
+def test_the_first_answer_is_the_likeliest_and_the_others_are_drawn(student, mode):
+    """It alone does not depend on the seed; the others stay what they are without the option."""
+    one, other = (
+        generate(*student, [make_sample(0)], num_samples=3, seed=seed, mode=mode, likeliest_first=True)[0]
+        for seed in (1, 2)
+    )
+    drawn = generate(*student, [make_sample(0)], num_samples=3, seed=1, mode=mode)[0]
+    assert one[0].token_ids == other[0].token_ids and np.array_equal(one[0].xyz_in_rig_m, other[0].xyz_in_rig_m)
+    assert [made.token_ids for made in one[1:]] == [made.token_ids for made in drawn[1:]]
+    assert not np.array_equal(one[1].xyz_in_rig_m, other[1].xyz_in_rig_m)
+    assert not np.array_equal(one[0].xyz_in_rig_m, drawn[0].xyz_in_rig_m)
+
+
 def test_an_unknown_mode_is_refused_and_nothing_gives_nothing(student):
     with pytest.raises(UserError, match="Did you mean tokens"):
         generate(*student, [make_sample(0)], mode="token")
@@ -114,7 +128,7 @@ def test_an_unknown_mode_is_refused_and_nothing_gives_nothing(student):
 def test_pick_stays_within_the_top_p_part(seed, top_p):
     draw = torch.Generator().manual_seed(seed)
     logprobs = torch.randn(5, 12, generator=draw).mul(2).log_softmax(-1)
-    tokens = pick(logprobs, torch.rand(5, generator=draw), top_p, greedy=False)
+    tokens = pick(logprobs, torch.rand(5, generator=draw), top_p, torch.tensor(False))
     for row in range(5):
         likelier = logprobs[row].exp()[logprobs[row] > logprobs[row, tokens[row]]].sum()
         assert likelier < top_p
@@ -123,7 +137,7 @@ def test_pick_stays_within_the_top_p_part(seed, top_p):
 def test_pick_follows_the_distribution():
     logprobs = torch.tensor([0.5, 0.3, 0.2]).log().expand(20_000, 3)
     uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
-    share = torch.bincount(pick(logprobs, uniform, 1.0, greedy=False), minlength=3) / 20_000
+    share = torch.bincount(pick(logprobs, uniform, 1.0, torch.tensor(False)), minlength=3) / 20_000
     assert torch.allclose(share, torch.tensor([0.5, 0.3, 0.2]), atol=0.015)
 
 

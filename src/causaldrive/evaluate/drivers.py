@@ -47,7 +47,9 @@ class StudentEntry:
         """The policy over the loaded checkpoint. Raises UserError when it cannot be loaded."""
         model, processor = load(self.path)
         return StudentPolicy(
-            model, processor, PolicySettings(reason=self.reason, mode=self.mode, num_samples=samples, seed=seed)
+            model,
+            processor,
+            PolicySettings(reason=self.reason, mode=self.mode, likeliest_first=True, num_samples=samples, seed=seed),
         )
 
 

@@ -203,7 +203,7 @@ def _answered(policy: StudentPolicy, chosen: list[tuple[Moment, Sample]]) -> Ite
         policy.model, policy.processor, blind, num_samples=settings.num_samples,
         seed=[_row_seed(settings.seed, moment) for moment, _ in chosen], reason=settings.reason,
         temperature=settings.temperature, top_p=settings.top_p, max_trace_tokens=settings.max_trace_tokens,
-        flow_steps=settings.flow_steps, mode=settings.mode,
+        flow_steps=settings.flow_steps, mode=settings.mode, likeliest_first=settings.likeliest_first,
     )  # fmt: skip
     for (moment, _), made in zip(chosen, answers, strict=True):
         xy = np.stack([one.xyz_in_rig_m[:, :2] for one in made])

@@ -76,7 +76,8 @@ class ClosedLoop:
         c = self.config
         first = iteration * c.scenes_per_iteration
         specs = self.scenes[first : first + c.scenes_per_iteration]
-        settings = replace(self._settings(1 + iteration), temperature=c.temperature, top_p=1.0)
+        settings = replace(self._settings(1 + iteration), temperature=c.temperature, top_p=1.0,
+                           greedy_path=c.part == "words")  # fmt: skip  # only words are learnt: no luck beside them
         model, processor = self.learner.model, self.learner.processor
         policy = (SdePolicy(model, processor, settings, c.sde_noise, self.learner.autocast) if c.train_decoder
                   else StudentPolicy(model, processor, settings, self.learner.autocast))  # fmt: skip
@@ -87,7 +88,7 @@ class ClosedLoop:
         path = self.config.out / f"probe_{name}.json"
         if path.exists() or not self.probe_scenes:
             return
-        settings = self._settings(0)
+        settings = replace(self._settings(0), likeliest_first=True)
         policy = StudentPolicy(self.learner.model, self.learner.processor, settings, self.learner.autocast)
         rollouts = self._roll(policy, self.probe_scenes, 1, f"rl probe {name}")
         judged = self._judge(rollouts)

@@ -31,6 +31,8 @@ class PolicySettings:
     temperature: float = 0.6
     top_p: float = 0.98
     greedy: bool = False
+    greedy_path: bool = False  # the likeliest trajectory for the words that were drawn
+    likeliest_first: bool = False  # the sample that is driven is the likeliest in both; the others are drawn
     num_samples: int = 1  # the first is driven, all are kept for pictures
     flow_steps: int = 10
     noise_temperature: float = 0.6  # of the starting noise: less than 1 drives nearer to the most likely path
@@ -86,6 +88,8 @@ class StudentPolicy:
             temperature=s.temperature,
             top_p=s.top_p,
             greedy=s.greedy,
+            greedy_path=s.greedy_path,
+            likeliest_first=s.likeliest_first,
             max_trace_tokens=s.max_trace_tokens,
             flow_steps=s.flow_steps,
             mode=s.mode,

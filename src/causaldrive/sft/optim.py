@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from causaldrive.sft.config import SftConfig
+from causaldrive.sft.muon import Muon
 
 
 def learning_rate(config: SftConfig, step: int) -> float:
@@ -35,15 +36,13 @@ def choose_part(model: nn.Module, part: str) -> None:
 class MuonAndAdamW:
     """Muon for hidden matrices, AdamW for the rest, behind the few doors of an optimizer that a trainer uses.
 
-    Muon orthogonalises the momentum of a matrix by Newton-Schulz steps (torch.optim.Muon); its rate is scaled to
-    AdamW's update size, so that one schedule serves both. In a run of a few hundred steps it is well ahead of AdamW.
+    Muon's rate is scaled to AdamW's update size, so that one schedule serves both. In a run of a few hundred steps it
+    is well ahead of AdamW.
     """
 
     def __init__(self, hidden: list[nn.Parameter], others: torch.optim.AdamW, config: SftConfig):
         self._others = others
-        self._muon = torch.optim.Muon(
-            hidden, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+        self._muon = Muon(hidden, config.learning_rate, config.weight_decay)
         self._others.state = self._muon.state  # no parameter is in both: one table is saved and restored
         self.state = self._muon.state
         self.param_groups = [*self._muon.param_groups, *self._others.param_groups]

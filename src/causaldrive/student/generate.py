@@ -54,7 +54,8 @@ class Generated:
 class _Settings:
     temperature: float
     top_p: float
-    greedy: bool
+    greedy: Tensor  # (N,) rows that write the likeliest words
+    greedy_path: Tensor  # (N,) rows that draw the likeliest trajectory
     max_trace_tokens: int
 
 
@@ -74,11 +75,16 @@ def generate(
     flow_steps: int | None = None,
     mode: str = "flow",
     noise_temperature: float = 1.0,
+    likeliest_first: bool = False,
+    greedy_path: bool = False,
 ) -> list[list[Generated]]:
     """`num_samples` thoughts and trajectories per sample, outer list over samples.
 
     `seed`: one number per sample (a row's result then does not depend on the rows beside it), or one for all, from
     which sample i takes (seed, i). `greedy` writes the likeliest text; trajectories still start from their noise.
+    `greedy_path` draws the likeliest trajectory for the words that were written: trajectory tokens are greedy, and the
+    decoder starts from the middle of the noise. With `likeliest_first` the first of a sample's answers is greedy in
+    both, whatever the others are.
     `flow_steps` defaults to the checkpoint's. Raises UserError for an unknown mode.
     """
     if mode not in MODES:
@@ -88,13 +94,16 @@ def generate(
     model.eval()
     row_seeds = _row_seeds(seed, len(samples))
     randomness = draw_randomness(row_seeds, num_samples, max_trace_tokens)
-    settings = _Settings(1.0 if greedy else temperature, top_p, greedy, max_trace_tokens)
+    rows = torch.arange(len(samples) * num_samples)
+    likeliest = rows % num_samples == 0 if likeliest_first else torch.zeros(len(rows), dtype=torch.bool)
+    greedy_words, greedy_paths = ((likeliest | all_rows).to(model.device) for all_rows in (greedy, greedy_path))
+    settings = _Settings(1.0 if greedy else temperature, top_p, greedy_words, greedy_paths, max_trace_tokens)
     batch = processor.prompts(samples, reason=reason).to(model.device)
     state = _Decoding(model, batch, num_samples)
     if reason:
         state.write_text(randomness, settings)
     speeds = initial_speeds(samples, processor.action_space).repeat_interleave(num_samples)
-    noise = randomness.noise * noise_temperature
+    noise = torch.where(greedy_paths.cpu().view(-1, 1, 1), 0.0, randomness.noise * noise_temperature)
     if mode == "flow":
         action = state.flow(noise, flow_steps or model.config.flow_steps)
         drawn: list[tuple[list[int], list[float]]] = [([], [])] * len(speeds)
@@ -155,7 +164,8 @@ class _Decoding:
         ids, logs = [], []
         for step in range(count):
             logprobs = permitted_logprobs(self.logits, self.model.get_buffer("future_allowed"), settings.temperature)
-            token = pick(logprobs, randomness.traj_uniform[:, step].to(alive.device), settings.top_p, settings.greedy)
+            uniform = randomness.traj_uniform[:, step].to(alive.device)
+            token = pick(logprobs, uniform, settings.top_p, settings.greedy_path)
             ids.append(token)
             logs.append(logprobs.gather(1, token[:, None])[:, 0])
             if step < count - 1:

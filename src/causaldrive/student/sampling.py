@@ -36,15 +36,18 @@ def draw_randomness(row_seeds: Sequence[int], num_samples: int, max_trace_tokens
     return RowRandomness(*(torch.from_numpy(np.stack(x)) for x in (noise, text, traj)))
 
 
-def pick(logprobs: Tensor, uniform: Tensor, top_p: float, greedy: bool) -> Tensor:
-    """Token (N,) from log-probabilities (N, V) by inversion at `uniform` (N,) of the top-p part; argmax when greedy.
+def pick(logprobs: Tensor, uniform: Tensor, top_p: float, greedy: Tensor) -> Tensor:
+    """Token (N,) from log-probabilities (N, V) by inversion at `uniform` (N,) of the top-p part; argmax in rows that
+    are `greedy` (N,).
 
     The top-p part is the smallest set of likeliest tokens whose probability reaches `top_p`.
     """
-    if greedy:
-        return logprobs.argmax(-1)
+    likeliest = logprobs.argmax(-1)
+    if bool(greedy.all()):
+        return likeliest
     probs, order = logprobs.double().exp().sort(dim=-1, descending=True, stable=True)
     total = probs.cumsum(-1)
     kept = torch.where(total - probs < top_p, probs, 0.0).cumsum(-1)
     index = (kept < uniform.to(kept)[:, None] * kept[:, -1:]).sum(-1, keepdim=True)
-    return order.gather(1, index.clamp(max=order.shape[1] - 1))[:, 0]
+    drawn = order.gather(1, index.clamp(max=order.shape[1] - 1))[:, 0]
+    return torch.where(greedy, likeliest, drawn)
