@@ -1,6 +1,6 @@
 """Claim: two runs of the demo's chain with the same seed give the same table.
 
-Runs `recipes/demo.py --size SIZE` twice from nothing, each in a fresh directory, and compares every row and every paired
+Runs `recipes/demo.py --size SIZE` twice from nothing, each in a fresh directory, and compares every row and paired
 difference of `evaluate/results.json` (a run's times are left out). Prints what differs; writes
 docs/results/determinism.json. About ten minutes on two cores at the default size.
 """

@@ -1,9 +1,9 @@
 """Muon: momentum of a matrix, made orthogonal, as its update.
 
-    B <- m B + (1 - m) G        U = orthogonal(m B + (1 - m) G)        W <- (1 - r d) W - 0.2 r sqrt(max(rows, columns)) U
+    B <- m B + (1 - m) G      U = orthogonal(m B + (1 - m) G)      W <- (1 - r d) W - 0.2 r sqrt(max(rows, columns)) U
 
-Matrices of one shape are made orthogonal together in one batched product. torch.optim.Muon does the same one matrix at
-a time and always in bfloat16, which a processor without bfloat16 units multiplies a hundred times more slowly; here it
+Matrices of one shape are made orthogonal together in one batched product. torch.optim.Muon does the same one matrix
+at a time and always in bfloat16, which a processor without bfloat16 units multiplies far more slowly; here it
 is float32 on a CPU, so that a run is as quick and the same on every machine. Source: Jordan et al. 2024, "Muon"; the
 scale 0.2 sqrt(max) matches AdamW's update size (Liu et al., arXiv 2502.16982). Knows nothing of models.
 """
