@@ -3,14 +3,14 @@
 **A stated cause is confirmed** when without it the driver would have decided differently: at that moment it states
 another decision on an axis *and* its drive over the next 6.4 s moves (`counterfactual.moved`). Both are asked for,
 because a word that changes while the car does the same is no decision, and a car that drives on differently under the
-same decision may just meet the next factor. Where one act does not do it, another factor may be sufficient by itself and
-takes over; then the factors that take over are taken away in both branches (up to three rounds), and the cause is
+same decision may just meet the next factor. Where one act does not do it, another factor may be sufficient by itself
+and takes over; then the factors that take over are taken away in both branches (up to three rounds), and the cause is
 `confirmed_jointly` when, with them gone, it alone makes the decision that was made, and taking it away as well changes
 it (the contingency of Halpern and Pearl 2005). Effects may come late: the whole 6.4 s count.
 
-**A harmless factor is cleared** when taking it away changes neither the decision stated now nor, by the same limits, the
-drive. A factor that is harmless now may become a cause later; from the moment at which the driver itself states it in
-the undisturbed drive, its effect is no longer a contradiction: it is `cleared_until_cause` when nothing moved before.
+**A harmless factor is cleared** when taking it away changes neither the decision stated now nor, by the same limits,
+the drive. A factor that is harmless now may become a cause later; from the moment at which the driver itself states it
+in the undisturbed drive, its effect is no contradiction: it is `cleared_until_cause` when nothing moved before.
 
 What no act can take away is `not_testable`, and counted apart from both. Knows nothing of the disk or of pictures.
 """

@@ -1,8 +1,8 @@
-"""The stage `worlds intervene`: every reason of the expert is tried by taking it away; see `causes.py` for the criterion.
+"""The stage `worlds intervene`: every reason of the expert is tried by taking it away; `causes.py` has the criterion.
 
 Writes `scenes/<id>.json` (the trials of one scene), `trials.parquet` (all of them), `disagreements.jsonl` and
-`pictures/` (those where intervention and expert disagree), `summary.json`, `report.html` into its run directory. A scene
-that is done is never tried again; one that fails is set aside and counted. Knows nothing of labels or students.
+`pictures/` (those where intervention and expert disagree), `summary.json`, `report.html` into its run directory. A
+scene that is done is never tried again; one that fails is set aside and counted. Knows nothing of labels or students.
 """
 
 from __future__ import annotations

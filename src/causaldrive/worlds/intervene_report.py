@@ -118,8 +118,8 @@ def _in_short(summary: dict[str, Any], failed: list[dict[str, Any]]) -> list[Ite
         rows.append([name, Cell(share, f"bar {_BAR:.0%}", tone), one["n"], verdicts])
     table = Table(["", "intervention agrees", "tried", "verdicts"], rows, text_columns=1)
     about = (
-        f"{summary['keyframes']} moments in {summary['scenes']} scenes, {summary['keyframes_with_a_cause']} of them with "
-        f"a stated cause. A drive counts as changed from {MOVED_MPS:g} m/s or {MOVED_ASIDE_M:g} m aside on; "
+        f"{summary['keyframes']} moments in {summary['scenes']} scenes, {summary['keyframes_with_a_cause']} of them "
+        f"with a stated cause. A drive counts as changed from {MOVED_MPS:g} m/s or {MOVED_ASIDE_M:g} m aside on; "
         "what cannot be taken away is not tried and stands apart."
     )
     broken = [Text(f"{len(failed)} scenes set aside; the first: {failed[0]['failure']}", "bad")] if failed else []
@@ -135,9 +135,9 @@ def _table(rows: Sequence[dict[str, Any]], group: Callable[[dict[str, Any]], str
         joint = sum(line["verdict"] in ("confirmed_jointly", "cleared_until_cause") for line in here)
         share = agreed / len(tested) if tested else None
         tone = "plain" if share is None or share >= _BAR else "bad"
-        ade = [line["ade_m"] for line in tested]
-        body.append([key, len(tested), Cell("–" if share is None else f"{share:.1%}", tone=tone), joint,
-                     len(tested) - agreed, len(here) - len(tested), float(np.median(ade)) if ade else None])  # fmt: skip
+        median = float(np.median([line["ade_m"] for line in tested])) if tested else None
+        cell = Cell("–" if share is None else f"{share:.1%}", tone=tone)
+        body.append([key, len(tested), cell, joint, len(tested) - agreed, len(here) - len(tested), median])
     late = "jointly" if rows and rows[0]["role"] == "cause" else "cause later"
     return Table([name, "tried", "agree", late, "disagree", "not testable", "median ADE, m"], body)
 
@@ -155,9 +155,10 @@ def _disagreements(out: Path, lines: Sequence[dict[str, Any]]) -> list[Item | st
         "green the way ahead. All of them are in `disagreements.jsonl`."
     ]
     for (role, kind, reason), rows in sorted(groups.items(), key=lambda item: -len(item[1])):
-        shown = [_figure(out, line) for line in rows if line["picture"]][:MOST_SHOWN]
+        shown: list[Item] = [*(_figure(out, line) for line in [r for r in rows if r["picture"]][:MOST_SHOWN])]
         title = f"{len(rows)} × {_ROLES[role]}, {kind.replace('_', ' ')}: {reason}"
-        items.append(Fold(title, [Grid(shown, 420)] if shown else ["No picture was kept of these."]))
+        kept: list[Item] = [Grid(shown, 420)] if shown else [Text("No picture was kept of these.")]
+        items.append(Fold(title, kept))
     return items
 
 
