@@ -57,6 +57,9 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
                 "evaluate.stage",
                 "EvaluateConfig",
             ),
+            Command(
+                "evaluate faithfulness", "does it act on what it names?", "evaluate.faithfulness", "FaithfulnessConfig"
+            ),
             Command("view report", "one page over all stages of a run", "view.report", "ReportConfig"),
         ),
     ),
@@ -107,7 +110,7 @@ def _find(arguments: list[str]) -> tuple[Command, list[str]]:
             return COMMANDS[words], arguments[length:]
     group = [name for name in COMMANDS if name.split()[0] == arguments[0]]
     if group and (len(arguments) == 1 or arguments[1].startswith("-")):
-        lines = [f"  causaldrive {name:<18} {COMMANDS[name].what}" for name in group]
+        lines = [f"  causaldrive {name:<22} {COMMANDS[name].what}" for name in group]
         raise UserError(f"{arguments[0]!r} needs one more word:\n" + "\n".join(lines))
     typed = " ".join(arguments[: 2 if group else 1])
     raise unknown_name("command", typed, COMMANDS)
@@ -123,7 +126,7 @@ def help_text() -> str:
     ]
     for title, commands in CHAIN:
         lines.append(f"{title}")
-        lines += [f"  {command.words:<18} {command.what}" for command in commands]
+        lines += [f"  {command.words:<22} {command.what}" for command in commands]
     lines += ["", "Every stage writes a directory with run.json, metrics.jsonl and report.html; the same command again",
               "continues a killed run and does nothing for a finished one."]  # fmt: skip
     return "\n".join(lines)

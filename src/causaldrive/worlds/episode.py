@@ -20,6 +20,7 @@ from causaldrive.worlds.expert import Explanation, explain
 from causaldrive.worlds.scenes import SceneSpec
 from causaldrive.worlds.scoring import Score, Scorer, score_drive
 from causaldrive.worlds.state import SceneContext, WorldState
+from causaldrive.worlds.world import DrivenWorld
 
 WARM_UP_S = 1.6
 MOST_STEP_M = 10.0  # of a plan, in 0.1 s
@@ -151,9 +152,11 @@ class EpisodeResult:
 
 
 class Episode:
-    """One drive in progress. `world` needs context, state, history, step() and finished, as town and replay have."""
+    """One drive in progress."""
 
-    def __init__(self, spec: Spec, world, warm_up: Control, settings: DriveSettings, scene_view, reference_m: float):
+    def __init__(
+        self, spec: Spec, world: DrivenWorld, warm_up: Control, settings: DriveSettings, scene_view, reference_m: float
+    ):
         """`warm_up(history) -> (acceleration, curvature)` drives first; `scene_view` renders, None without camera."""
         self.spec, self.world, self.settings = spec, world, settings
         self.view, self.reference_m = scene_view, reference_m
@@ -177,30 +180,14 @@ class Episode:
         return len(self.states) - 1
 
     def observe(self) -> Observation:
-        states = self.world.history[-HISTORY_STEPS:]
-        now = states[-1].ego
-        xy = np.array([state.ego.xy_in_local_m for state in states])
-        yaw = np.array([state.ego.yaw_rad for state in states])
-        history = np.zeros((HISTORY_STEPS, 3))
-        history[:, :2] = to_frame(xy, now.xy_in_local_m, now.yaw_rad)
         frames = None
         if self.view is not None:
             frames = np.stack([self.pictures[max(self.tick + offset, 0)] for offset in self._offsets])
-        return Observation(
-            scene_id=self.spec.scene_id,
-            t_us=states[-1].t_us,
-            frames=frames,
-            history_xyz_in_rig_m=history,
-            history_yaw_rad=wrap_angle(yaw - now.yaw_rad),
-            speed_mps=now.speed_mps,
-            acceleration_mps2=now.acceleration_mps2,
-            curvature_1pm=now.curvature_1pm,
-            truth=explain(self.world.history, self.world.context),
-        )
+        return observation_of(self.spec.scene_id, self.world, frames)
 
     def advance(self, plan: Plan | Exception, truth: Explanation) -> None:
         """Follow the plan until the next decision step, or until the drive ends."""
-        problem = _in_words(plan) if isinstance(plan, Exception) else plan.problem()
+        problem = problem_of(plan)
         if problem is not None or isinstance(plan, Exception):
             self.failure, self.ended = problem, "failure"
             return
@@ -273,6 +260,27 @@ class Episode:
         return EpisodeResult(*head, score, failure, self.ended or "time", kind, frames, context)
 
 
+def observation_of(scene_id: str, world: DrivenWorld, frames: np.ndarray | None) -> Observation:
+    """What a policy may see of a world now, with at least 1.6 s of history behind it."""
+    states = world.history[-HISTORY_STEPS:]
+    now = states[-1].ego
+    xy = np.array([state.ego.xy_in_local_m for state in states])
+    yaw = np.array([state.ego.yaw_rad for state in states])
+    history = np.zeros((HISTORY_STEPS, 3))
+    history[:, :2] = to_frame(xy, now.xy_in_local_m, now.yaw_rad)
+    return Observation(
+        scene_id=scene_id,
+        t_us=states[-1].t_us,
+        frames=frames,
+        history_xyz_in_rig_m=history,
+        history_yaw_rad=wrap_angle(yaw - now.yaw_rad),
+        speed_mps=now.speed_mps,
+        acceleration_mps2=now.acceleration_mps2,
+        curvature_1pm=now.curvature_1pm,
+        truth=explain(world.history, world.context),
+    )
+
+
 def plan_speeds(plan: Plan, speed_mps: float) -> np.ndarray:
     """(65,) speeds of a plan, now first: length of each 0.1 s step, signed by its direction along the heading."""
     path = np.concatenate([np.zeros((1, 2)), plan.xy_in_rig_m])
@@ -312,6 +320,11 @@ class PlanFollower:
 def strip_notes(plan: Plan | Exception) -> Plan | Exception:
     """The plan, or why there is none, as it travels to the world's process."""
     return _in_words(plan) if isinstance(plan, Exception) else replace(plan, notes={})
+
+
+def problem_of(plan: Plan | Exception) -> PolicyFailure | None:
+    """Why there is no plan to drive, or None when there is one."""
+    return _in_words(plan) if isinstance(plan, Exception) else plan.problem()
 
 
 def _in_words(error: Exception) -> PolicyFailure:
