@@ -21,7 +21,7 @@ from causaldrive.worlds.episode import DriveSettings, Observation, Plan
 from causaldrive.worlds.pool import constant_velocity_plan
 from causaldrive.worlds.scenes import SceneSpec
 
-BLIND = DriveSettings(camera=False, duration_s=7.0)
+BLIND = DriveSettings(camera=False, duration_s=5.0)
 RED, LEAD = SceneSpec("red_light", 2_000_002), SceneSpec("lead_brakes", 2_000_000)
 
 
