@@ -34,6 +34,9 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
             Command("worlds list", "the families of scenes the town can draw", "worlds.show", "ListConfig", "run_list"),
             Command("worlds show", "one scene as a picture and a video", "worlds.show", "ShowConfig", "run_show"),
             Command("worlds record", "the expert drives seeded scenes; recordings", "worlds.record", "RecordConfig"),
+            Command(
+                "worlds intervene", "is it the cause? take it away, drive again", "worlds.intervene", "InterveneConfig"
+            ),
             Command("import comma2k19", "comma2k19 segments to recordings", "clips.comma2k19", "ImportComma2k19Config"),
             Command("import av2", "Argoverse 2 logs to recordings", "clips.av2", "ImportAv2Config"),
         ),
@@ -53,6 +56,9 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
                 "open loop, closed loop, reasoning; tables with intervals",
                 "evaluate.stage",
                 "EvaluateConfig",
+            ),
+            Command(
+                "evaluate faithfulness", "does it act on what it names?", "evaluate.faithfulness", "FaithfulnessConfig"
             ),
             Command("view report", "one page over all stages of a run", "view.report", "ReportConfig"),
         ),
@@ -104,7 +110,7 @@ def _find(arguments: list[str]) -> tuple[Command, list[str]]:
             return COMMANDS[words], arguments[length:]
     group = [name for name in COMMANDS if name.split()[0] == arguments[0]]
     if group and (len(arguments) == 1 or arguments[1].startswith("-")):
-        lines = [f"  causaldrive {name:<18} {COMMANDS[name].what}" for name in group]
+        lines = [f"  causaldrive {name:<22} {COMMANDS[name].what}" for name in group]
         raise UserError(f"{arguments[0]!r} needs one more word:\n" + "\n".join(lines))
     typed = " ".join(arguments[: 2 if group else 1])
     raise unknown_name("command", typed, COMMANDS)
@@ -120,7 +126,7 @@ def help_text() -> str:
     ]
     for title, commands in CHAIN:
         lines.append(f"{title}")
-        lines += [f"  {command.words:<18} {command.what}" for command in commands]
+        lines += [f"  {command.words:<22} {command.what}" for command in commands]
     lines += ["", "Every stage writes a directory with run.json, metrics.jsonl and report.html; the same command again",
               "continues a killed run and does nothing for a finished one."]  # fmt: skip
     return "\n".join(lines)

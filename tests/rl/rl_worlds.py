@@ -106,7 +106,7 @@ class ToyDrive:
     def advance(self, plan: Plan | Exception) -> Reply:
         problem = f"{type(plan).__name__}: {plan}" if isinstance(plan, Exception) else plan.problem()
         if problem is not None or isinstance(plan, Exception):
-            return EpisodeResult(self.spec, self.states, self.decisions, [], None, problem, "failure")
+            return EpisodeResult(self.spec, self.states, self.decisions, [], None, str(problem), "failure")
         start, tick = self.states[-1].ego, len(self.states) - 1
         self.decisions.append(decision(tick, plan, start.speed_mps, plan.text, STOP if self.red else GO))
         steps = np.clip(np.diff(plan.xy_in_rig_m[:5, 0], prepend=0.0), 0.0, 2.0)

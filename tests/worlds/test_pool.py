@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from world_drives import BLIND, InProcess, Swerving, finished, same_drive
 
 from causaldrive.ground.errors import MissingExtra
+from causaldrive.worlds import pool as pool_module
 from causaldrive.worlds.episode import WARM_UP_S, EpisodeResult, Observation, Plan, ReplaySpec
 from causaldrive.worlds.pool import (
     BrokenScene,
@@ -90,6 +92,55 @@ def test_a_policy_that_raises_ends_that_batch_alone(pool, at_home):
     assert failed == [0, 1] and all(outcomes[key].score is None for key in failed)
     assert all((outcomes[key].failure or "").startswith("MissingExtra: driving needs") for key in failed)
     assert all(same_drive(outcomes[key], finished(at_home[key])) for key in range(2, len(SPECS)))
+
+
+class Stalling(Swerving):
+    """Answers everything but what it sees of one scene at one time, for which it never comes back."""
+
+    def act(self, observations: Sequence[Observation]) -> list[Plan]:
+        if any(o.scene_id == SPECS[1].scene_id and o.t_us > 2_500_000 for o in observations):
+            Event().wait()
+        return super().act(observations)
+
+
+def test_a_policy_that_stalls_ends_that_batch_alone(at_home):
+    engine = InProcess(replace(BLIND, decision_limit_s=0.5))
+    outcomes = {key: finished(outcome) for key, outcome in driven(SPECS[:3], Stalling(), engine, batch=1).items()}
+    assert (outcomes[1].failure_kind, outcomes[1].score, outcomes[1].ended) == ("stalled", None, "failure")
+    assert "within 0.5 s" in (outcomes[1].failure or "") and len(outcomes[1].decisions) == 2
+    assert all(same_drive(outcomes[key], finished(at_home[key])) for key in (0, 2))
+
+
+@pytest.mark.parametrize(
+    ("xy", "kind"),
+    [
+        (np.full((64, 2), np.nan), "not_a_number"),
+        (np.zeros((3, 2)), "wrong_shape"),
+        (np.outer(np.arange(1, 65), [30.0, 0.0]), "out_of_range"),
+        (None, "raised"),
+    ],
+)
+def test_failures_are_told_apart_by_kind(pool, xy, kind):
+    class Broken(Swerving):
+        def act(self, observations: Sequence[Observation]) -> list[Any]:
+            return [ValueError("mute") if xy is None else Plan(xy, np.zeros(64)) for _ in observations]
+
+    outcome = finished(driven(SPECS[:1], Broken(), pool)[0])
+    assert (outcome.failure_kind, outcome.score, outcome.ended) == (kind, None, "failure")
+
+
+def test_the_members_of_a_group_share_one_reference_drive(monkeypatch):
+    made: list[SceneSpec] = []
+    whole = pool_module.drive_expert
+
+    def counted(spec: SceneSpec, *rest: Any, **more: Any) -> EpisodeResult:
+        made.append(spec)
+        return whole(spec, *rest, **more)
+
+    monkeypatch.setattr(pool_module, "drive_expert", counted)
+    worker, spec = Worker(replace(BLIND, duration_s=2.7)), SceneSpec("lead_brakes", 424)
+    replies = [worker.start(member, spec) for member in range(4)]
+    assert all(isinstance(reply, Observation) for reply in replies) and made == [spec]
 
 
 def test_one_failed_plan_ends_its_own_episode(at_home):
@@ -180,9 +231,10 @@ def test_a_killed_worker_breaks_its_scenes_and_no_others(at_home):
         dead = replies[0]
         assert isinstance(dead, BrokenScene) and dead.reason == "the world's process died (exit code -9)"
         assert isinstance(replies[1], Observation)
+        lost = running.advance([(0, plans[0][1])])[0]
+        assert isinstance(lost, BrokenScene) and "took this drive with it" in lost.reason
         outcomes = driven(SPECS[:4], Swerving(), running)
-    assert all(isinstance(outcomes[key], BrokenScene) for key in (0, 2))
-    assert all(same_drive(finished(outcomes[key]), finished(at_home[key])) for key in (1, 3))
+    assert all(same_drive(finished(outcomes[key]), finished(at_home[key])) for key in range(4)), "a new one drives"
     assert not any(process.is_alive() for process in running._processes)
 
 

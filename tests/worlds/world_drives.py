@@ -68,7 +68,7 @@ class InProcess:
     """The pool's two doors over a worker of this process, which is what the pool is compared with."""
 
     def __init__(self, settings: DriveSettings = BLIND):
-        self.worker = Worker(settings)
+        self.settings, self.worker = settings, Worker(settings)
 
     def start(self, jobs: Sequence[tuple]) -> dict[int, Reply]:
         return {key: self.worker.start(key, spec) for key, spec in jobs}

@@ -7,7 +7,7 @@ Knows nothing of models: a policy is whatever turns observations into plans.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -20,8 +20,10 @@ from causaldrive.worlds.expert import Explanation, explain
 from causaldrive.worlds.scenes import SceneSpec
 from causaldrive.worlds.scoring import Score, Scorer, score_drive
 from causaldrive.worlds.state import SceneContext, WorldState
+from causaldrive.worlds.world import DrivenWorld
 
 WARM_UP_S = 1.6
+MOST_STEP_M = 10.0  # of a plan, in 0.1 s
 MAX_DEVIATION_M = 4.0  # a log replay is cut where the ego is farther than this from the log (public AlpaSim)
 
 
@@ -39,15 +41,19 @@ class ReplaySpec:
 
 
 Spec = SceneSpec | ReplaySpec
+Control = Callable[[Sequence[WorldState]], tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class DriveSettings:
+    """How drives are made. A policy that breaks one of these ends its own episode, never the batch."""
+
     decision_every_s: float = 0.5  # one query of the policy per this time
     duration_s: float = 14.0  # of one drive, warm-up included
     camera: bool = True  # render what the policy sees
     frame_offsets_s: tuple[float, ...] = (-0.4, 0.0)  # frames of one observation, oldest first
     keep_video: bool = False  # render every tick and keep it in the result
+    decision_limit_s: float = 60.0  # a policy that takes longer per observation has stalled
 
 
 @dataclass(frozen=True)
@@ -75,17 +81,37 @@ class Plan:
     samples_xy_in_rig_m: np.ndarray | None = None  # (K, 64, 2) further samples, for pictures
     notes: dict = field(default_factory=dict)  # stays in the policy's process
 
-    def problem(self) -> str | None:
-        """Why this plan cannot be driven, or None."""
+    def problem(self) -> PolicyFailure | None:
+        """Why this plan cannot be driven, or None.
+
+        Out of range is what no car does, so that it is no clumsy plan but a broken one: a step of more than 10 m in
+        0.1 s. Anything less is driven as well as the actuators allow.
+        """
         if self.xy_in_rig_m.shape != (FUTURE_STEPS, 2) or self.yaw_rad.shape != (FUTURE_STEPS,):
-            return f"plan has shapes {self.xy_in_rig_m.shape} and {self.yaw_rad.shape}, expected (64, 2) and (64,)"
+            shapes = f"{self.xy_in_rig_m.shape} and {self.yaw_rad.shape}"
+            return PolicyFailure(f"plan has shapes {shapes}, expected (64, 2) and (64,)", "wrong_shape")
         if not (np.isfinite(self.xy_in_rig_m).all() and np.isfinite(self.yaw_rad).all()):
-            return "plan holds values that are not numbers"
+            return PolicyFailure("plan holds values that are not numbers", "not_a_number")
+        steps = np.linalg.norm(np.diff(self.xy_in_rig_m, axis=0, prepend=0.0), axis=1)
+        if steps.max() > MOST_STEP_M:
+            what = f"plan moves {steps.max():.1f} m in {STEP_S} s, at most {MOST_STEP_M:g} m expected"
+            return PolicyFailure(what, "out_of_range")
         return None
 
 
+FAILURE_KINDS = ("raised", "stalled", "wrong_shape", "not_a_number", "out_of_range")
+
+
 class PolicyFailure(Exception):
-    """A policy's exception in words, `Type: message`: not every exception survives the way to another process."""
+    """Why a policy has no plan, in words and of which of FAILURE_KINDS: not every exception survives the way to
+    another process, so one that a policy raised is told as `Type: message`."""
+
+    def __init__(self, message: str, kind: str = "raised"):
+        super().__init__(message, kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Policy(Protocol):
@@ -120,14 +146,17 @@ class EpisodeResult:
     score: Score | None
     failure: str | None = None
     ended: str = "time"  # 'time', 'event', 'deviation', 'failure'
+    failure_kind: str | None = None  # of FAILURE_KINDS
     frames: np.ndarray | None = None  # (T, H, W, 3) when keep_video
     context: SceneContext | None = None  # when keep_video
 
 
 class Episode:
-    """One drive in progress. `world` needs context, state, history, step() and finished, as town and replay have."""
+    """One drive in progress."""
 
-    def __init__(self, spec: Spec, world, warm_up, settings: DriveSettings, scene_view, reference_m: float):
+    def __init__(
+        self, spec: Spec, world: DrivenWorld, warm_up: Control, settings: DriveSettings, scene_view, reference_m: float
+    ):
         """`warm_up(history) -> (acceleration, curvature)` drives first; `scene_view` renders, None without camera."""
         self.spec, self.world, self.settings = spec, world, settings
         self.view, self.reference_m = scene_view, reference_m
@@ -135,7 +164,7 @@ class Episode:
         self.decisions: list[DecisionRecord] = []
         self.scorer = Scorer(world.context)
         self.pictures: dict[int, np.ndarray] = {}
-        self.failure: str | None = None
+        self.failure: PolicyFailure | None = None
         self.ended: str | None = None
         self._every = round(settings.decision_every_s / STEP_S)
         self._offsets = [round(offset / STEP_S) for offset in settings.frame_offsets_s]
@@ -143,6 +172,7 @@ class Episode:
         self._render()
         for _ in range(self._warm_ticks):
             self._tick(*warm_up(world.history))
+        self.scorer.hand_over()
         self._drive_from = len(self.states) - 1
 
     @property
@@ -150,30 +180,14 @@ class Episode:
         return len(self.states) - 1
 
     def observe(self) -> Observation:
-        states = self.world.history[-HISTORY_STEPS:]
-        now = states[-1].ego
-        xy = np.array([state.ego.xy_in_local_m for state in states])
-        yaw = np.array([state.ego.yaw_rad for state in states])
-        history = np.zeros((HISTORY_STEPS, 3))
-        history[:, :2] = to_frame(xy, now.xy_in_local_m, now.yaw_rad)
         frames = None
         if self.view is not None:
             frames = np.stack([self.pictures[max(self.tick + offset, 0)] for offset in self._offsets])
-        return Observation(
-            scene_id=self.spec.scene_id,
-            t_us=states[-1].t_us,
-            frames=frames,
-            history_xyz_in_rig_m=history,
-            history_yaw_rad=wrap_angle(yaw - now.yaw_rad),
-            speed_mps=now.speed_mps,
-            acceleration_mps2=now.acceleration_mps2,
-            curvature_1pm=now.curvature_1pm,
-            truth=explain(self.world.history, self.world.context),
-        )
+        return observation_of(self.spec.scene_id, self.world, frames)
 
     def advance(self, plan: Plan | Exception, truth: Explanation) -> None:
         """Follow the plan until the next decision step, or until the drive ends."""
-        problem = str(_in_words(plan)) if isinstance(plan, Exception) else plan.problem()
+        problem = problem_of(plan)
         if problem is not None or isinstance(plan, Exception):
             self.failure, self.ended = problem, "failure"
             return
@@ -184,6 +198,11 @@ class Episode:
             self._tick(*follower.control(step, self.world.state.ego))
             if self._check_end():
                 return
+
+    def drive(self, control: Control) -> None:
+        """Drive to the end by `control(history) -> (acceleration, curvature)`, which decides at every tick."""
+        while not self._check_end():
+            self._tick(*control(self.world.history))
 
     def _check_end(self) -> bool:
         if self.scorer.fatal:
@@ -236,8 +255,30 @@ class Episode:
         if self.settings.keep_video and self.view is not None:
             frames = np.stack([self.pictures[tick] for tick in range(len(self.states))])
             context = self.world.context
+        failure, kind = (None, None) if self.failure is None else (str(self.failure), self.failure.kind)
         head = (self.spec, self.states, self.decisions, self.scorer.events)
-        return EpisodeResult(*head, score, self.failure, self.ended or "time", frames, context)
+        return EpisodeResult(*head, score, failure, self.ended or "time", kind, frames, context)
+
+
+def observation_of(scene_id: str, world: DrivenWorld, frames: np.ndarray | None) -> Observation:
+    """What a policy may see of a world now, with at least 1.6 s of history behind it."""
+    states = world.history[-HISTORY_STEPS:]
+    now = states[-1].ego
+    xy = np.array([state.ego.xy_in_local_m for state in states])
+    yaw = np.array([state.ego.yaw_rad for state in states])
+    history = np.zeros((HISTORY_STEPS, 3))
+    history[:, :2] = to_frame(xy, now.xy_in_local_m, now.yaw_rad)
+    return Observation(
+        scene_id=scene_id,
+        t_us=states[-1].t_us,
+        frames=frames,
+        history_xyz_in_rig_m=history,
+        history_yaw_rad=wrap_angle(yaw - now.yaw_rad),
+        speed_mps=now.speed_mps,
+        acceleration_mps2=now.acceleration_mps2,
+        curvature_1pm=now.curvature_1pm,
+        truth=explain(world.history, world.context),
+    )
 
 
 def plan_speeds(plan: Plan, speed_mps: float) -> np.ndarray:
@@ -279,6 +320,11 @@ class PlanFollower:
 def strip_notes(plan: Plan | Exception) -> Plan | Exception:
     """The plan, or why there is none, as it travels to the world's process."""
     return _in_words(plan) if isinstance(plan, Exception) else replace(plan, notes={})
+
+
+def problem_of(plan: Plan | Exception) -> PolicyFailure | None:
+    """Why there is no plan to drive, or None when there is one."""
+    return _in_words(plan) if isinstance(plan, Exception) else plan.problem()
 
 
 def _in_words(error: Exception) -> PolicyFailure:

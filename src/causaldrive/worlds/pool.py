@@ -12,8 +12,12 @@ import multiprocessing as mp
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
 
 import numpy as np
 
@@ -28,6 +32,7 @@ from causaldrive.worlds.episode import (
     Observation,
     Plan,
     Policy,
+    PolicyFailure,
     ReplaySpec,
     Spec,
     strip_notes,
@@ -79,6 +84,8 @@ class Worker:
         return self.episodes[key][1]
 
     def _advance(self, key: int, plan: Plan | Exception) -> Reply:
+        if key not in self.episodes:
+            return BrokenScene("the world's process died and took this drive with it")
         episode, observation = self.episodes[key]
         episode.advance(plan, observation.truth)
         if episode.ended is None:
@@ -119,8 +126,16 @@ def _open_world(spec: Spec, settings: DriveSettings):
 
 
 def expert_distance_m(spec: SceneSpec, settings: DriveSettings) -> float:
-    """How far the expert comes along the route after the warm-up, in the time of one drive."""
-    result = drive_expert(spec, replace(settings, camera=False, keep_video=False), reference_m=1.0)
+    """How far the expert comes along the route after the warm-up, in the time of one drive.
+
+    Driven once per scene and process: all members of a group have the same reference.
+    """
+    return _distance_in(spec, settings.duration_s)
+
+
+@lru_cache(maxsize=1024)
+def _distance_in(spec: SceneSpec, duration_s: float) -> float:
+    result = drive_expert(spec, DriveSettings(duration_s=duration_s, camera=False), reference_m=1.0)
     return result.score.distance_m if result.score else 0.0
 
 
@@ -132,8 +147,7 @@ def drive_expert(
     world = TownWorld(build_scene(spec))
     driver = ExpertDriver(world.context)
     episode = Episode(spec, world, driver.control, settings, view, reference)
-    while not episode._check_end():
-        episode._tick(*driver.control(world.history))
+    episode.drive(driver.control)
     return episode.result()
 
 
@@ -152,18 +166,19 @@ class WorldPool:
     """`workers` processes that hold episodes. Use as a context manager; keys are chosen by the caller."""
 
     def __init__(self, settings: DriveSettings, workers: int = 2, backend: str = "auto"):
-        self.settings = settings
-        spawn = mp.get_context("spawn")
-        self._ends: list[Connection] = []
-        self._processes = []
-        for _ in range(workers):
-            ours, theirs = spawn.Pipe()
-            process = spawn.Process(target=_serve, args=(theirs, settings, backend), daemon=True)
-            process.start()
-            theirs.close()
-            self._ends.append(ours)
-            self._processes.append(process)
+        self.settings, self._backend = settings, backend
+        opened = [self._open() for _ in range(workers)]
+        self._ends: list[Connection] = [end for end, _ in opened]
+        self._processes = [process for _, process in opened]
         self._home: dict[int, int] = {}
+
+    def _open(self) -> tuple[Connection, BaseProcess]:
+        spawn = mp.get_context("spawn")
+        ours, theirs = spawn.Pipe()
+        process = spawn.Process(target=_serve, args=(theirs, self.settings, self._backend), daemon=True)
+        process.start()
+        theirs.close()
+        return ours, process
 
     def __enter__(self) -> WorldPool:
         return self
@@ -177,7 +192,8 @@ class WorldPool:
         for process in self._processes:
             process.join(timeout=5)
             if process.is_alive():
-                process.terminate()
+                process.kill()
+                process.join()
 
     def start(self, jobs: Sequence[tuple[int, Spec]]) -> dict[int, Reply]:
         """Open scenes under the given keys; each reply is the first observation (or a broken scene)."""
@@ -201,11 +217,17 @@ class WorldPool:
             try:
                 replies.update(self._ends[home].recv())
             except (EOFError, ConnectionResetError, BrokenPipeError):
-                self._processes[home].join(timeout=1)  # its pipe closes a moment before its exit code is known
-                code = self._processes[home].exitcode
-                dead = BrokenScene(f"the world's process died (exit code {code})")
+                dead = BrokenScene(f"the world's process died (exit code {self._reopen(home)})")
                 replies.update(dict.fromkeys((key for key, _ in share), dead))
         return replies
+
+    def _reopen(self, home: int) -> int | None:
+        """A new process in the place of a dead one, whose exit code is returned; its drives are lost."""
+        self._processes[home].join(timeout=1)  # its pipe closes a moment before its exit code is known
+        code = self._processes[home].exitcode
+        self._ends[home].close()
+        self._ends[home], self._processes[home] = self._open()
+        return code
 
 
 def drive(
@@ -214,13 +236,13 @@ def drive(
     """Drive every scene to its end, at most `batch` at a time; yields (index into specs, result) as they end."""
     waiting = list(enumerate(specs))[::-1]
     seeing: dict[int, Observation] = {}
-    with Meter(label, total=len(specs), unit="scenes") as meter:
+    with Meter(label, total=len(specs), unit="scenes") as meter, Asked(policy, pool.settings) as asked:
         while waiting or seeing:
             opening = [waiting.pop() for _ in range(min(len(waiting), batch - len(seeing)))]
             replies = pool.start(opening) if opening else {}
             if seeing:
                 keys = sorted(seeing)
-                plans = _act(policy, [seeing[key] for key in keys])
+                plans = asked.act([seeing[key] for key in keys])
                 replies.update(pool.advance(list(zip(keys, plans, strict=True))))
             seeing = {key: reply for key, reply in replies.items() if isinstance(reply, Observation)}
             for key in sorted(replies):
@@ -230,13 +252,51 @@ def drive(
                     yield key, reply
 
 
-def _act(policy: Policy, observations: list[Observation]) -> list[Plan | Exception]:
-    try:
-        plans = list(policy.act(observations))
-    except Exception as error:  # the whole batch failed: every episode in it ends with that failure
-        return [error] * len(observations)
-    assert len(plans) == len(observations), "a policy returns one plan per observation"
-    return plans
+class Asked:
+    """A policy whose answers are waited for no longer than `decision_limit_s` per observation.
+
+    It answers in a thread of its own. One that stalls cannot be stopped from outside: its thread is left behind (and
+    ends with the process), every episode of that call ends with the failure, and the next call gets a new thread.
+    """
+
+    def __init__(self, policy: Policy, settings: DriveSettings):
+        self.policy, self.limit_s = policy, settings.decision_limit_s
+        self._calls: Queue = Queue()
+        self._thread: Thread | None = None
+
+    def __enter__(self) -> Asked:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._calls.put(None)
+
+    def act(self, observations: Sequence[Observation]) -> list[Plan | Exception]:
+        """One plan per observation, or why there is none."""
+        if self._thread is None:
+            self._calls = Queue()
+            self._thread = Thread(target=_answer, args=(self.policy, self._calls), daemon=True)
+            self._thread.start()
+        reply: Queue = Queue()
+        self._calls.put((observations, reply))
+        try:
+            plans = reply.get(timeout=self.limit_s * len(observations))
+        except Empty:
+            self._calls.put(None)
+            self._thread = None
+            what = f"no plan for {len(observations)} observations within {self.limit_s:g} s each"
+            return [PolicyFailure(what, "stalled")] * len(observations)
+        return plans
+
+
+def _answer(policy: Policy, calls: Queue) -> None:
+    while (call := calls.get()) is not None:
+        observations, reply = call
+        try:
+            plans = list(policy.act(observations))
+            assert len(plans) == len(observations), "a policy returns one plan per observation"
+        except Exception as error:  # the whole batch failed: every episode in it ends with that failure
+            plans = [error] * len(observations)
+        reply.put(plans)
 
 
 class ConstantVelocity:

@@ -14,15 +14,15 @@ import numpy as np
 
 from causaldrive.clips.geometry import project_on_polyline, to_frame, wrap_angle
 from causaldrive.clips.resample import driven_path, resample_ego
-from causaldrive.clips.types import AgentTracks, Camera, EgoMotion, LightTracks, Recording, RoadMap
+from causaldrive.clips.types import Camera, EgoMotion, Recording, RoadMap
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.words import HISTORY_STEPS, STEP_US
+from causaldrive.worlds.log_traffic import AgentTimeline, LightTimeline, LogTraffic
 from causaldrive.worlds.scenes import default_camera
-from causaldrive.worlds.state import AgentArrays, EgoState, LightArrays, SceneContext, WorldState
-from causaldrive.worlds.vehicle import advance
+from causaldrive.worlds.state import EgoState, SceneContext, WorldState
+from causaldrive.worlds.vehicle import LIMITS, VehicleLimits
+from causaldrive.worlds.world import HISTORY_STATES, DrivenWorld
 
-HISTORY_KEPT = 21  # states of the last 2.0 s at 10 Hz, the present one included
-MAX_AGENT_GAP_US = 250_000  # an agent not annotated for longer than this is not there
 _MIN_TARGET_MPS = 5.0  # a log that stands still all the time still has somewhere to go
 
 
@@ -68,7 +68,7 @@ def states_of(recording: Recording, t_us: np.ndarray | Sequence[int]) -> list[Wo
     Raises UserError when a time lies outside the ego's recorded span.
     """
     times = np.asarray(t_us, np.int64)
-    agents, lights = _AgentTimeline(recording.agents), _LightTimeline(recording.lights)
+    agents, lights = AgentTimeline(recording.agents), LightTimeline(recording.lights)
     egos = _egos(recording, times)
     return [WorldState(int(t), ego, agents.at(int(t)), lights.at(int(t))) for t, ego in zip(times, egos, strict=True)]
 
@@ -90,85 +90,6 @@ def _egos(recording: Recording, t_us: np.ndarray) -> list[EgoState]:
     ]
 
 
-class _AgentTimeline:
-    """Agents by time: rows grouped by annotated time, interpolated between neighbouring annotations."""
-
-    def __init__(self, tracks: AgentTracks | None):
-        self._tracks = tracks
-        if tracks is None or not len(tracks.t_us):
-            self._times = np.zeros(0, np.int64)
-            return
-        self._times, starts = np.unique(tracks.t_us, return_index=True)
-        stops = np.append(starts[1:], len(tracks.t_us))
-        self._rows = [
-            {tracks.agent_id[row]: row for row in range(start, stop)} for start, stop in zip(starts, stops, strict=True)
-        ]
-
-    def at(self, t_us: int) -> AgentArrays:
-        if self._tracks is None or not len(self._times):
-            return AgentArrays()
-        after = int(np.searchsorted(self._times, t_us))
-        near = [i for i in (after - 1, after) if 0 <= i < len(self._times)]
-        if after < len(self._times) and self._times[after] == t_us:
-            near = [after]
-        near = [i for i in near if abs(int(self._times[i]) - t_us) <= MAX_AGENT_GAP_US]
-        if not near:
-            return AgentArrays()
-        if len(near) == 1:
-            rows = np.array(list(self._rows[near[0]].values()))
-            return self._arrays(rows, rows, 0.0)
-        before, behind = self._rows[near[0]], self._rows[near[1]]
-        both = [agent for agent in before if agent in behind]
-        span = int(self._times[near[1]] - self._times[near[0]])
-        share = (t_us - int(self._times[near[0]])) / span
-        return self._arrays(np.array([before[a] for a in both], int), np.array([behind[a] for a in both], int), share)
-
-    def _arrays(self, rows: np.ndarray, next_rows: np.ndarray, share: float) -> AgentArrays:
-        tracks = self._tracks
-        assert tracks is not None
-        nearer = rows if share < 0.5 else next_rows
-
-        def linear(values: np.ndarray) -> np.ndarray:
-            return values[rows] * (1 - share) + values[next_rows] * share
-
-        turn = wrap_angle(tracks.yaw_rad[next_rows] - tracks.yaw_rad[rows])
-        return AgentArrays(
-            ids=tracks.agent_id[rows].tolist(),
-            category=tracks.category[rows].tolist(),
-            xy_in_local_m=linear(tracks.xyz_in_local_m)[:, :2],
-            yaw_rad=wrap_angle(tracks.yaw_rad[rows] + share * turn),
-            speed_mps=linear(tracks.speed_mps),
-            size_m=tracks.size_m[nearer],
-            brake_light=tracks.brake_light[nearer],
-            indicator=tracks.indicator[nearer],
-        )
-
-
-class _LightTimeline:
-    """Signal heads by time: each shows its last logged state; a head not logged yet is not there."""
-
-    def __init__(self, tracks: LightTracks | None):
-        self._tracks = tracks
-        self._rows: dict[str, np.ndarray] = {}
-        if tracks is not None:
-            self._rows = {str(head): np.flatnonzero(tracks.light_id == head) for head in np.unique(tracks.light_id)}
-
-    def at(self, t_us: int) -> LightArrays:
-        tracks = self._tracks
-        if tracks is None:
-            return LightArrays()
-        seen = [(rows, int(np.searchsorted(tracks.t_us[rows], t_us, side="right"))) for rows in self._rows.values()]
-        last = np.array([rows[count - 1] for rows, count in seen if count], int)
-        return LightArrays(
-            ids=tracks.light_id[last].tolist(),
-            lane_ids=tracks.lane_id[last].tolist(),
-            state=tracks.state[last].tolist(),
-            stop_xy_in_local_m=tracks.stop_xy_in_local_m[last],
-            head_xyz_in_local_m=tracks.head_xyz_in_local_m[last],
-            yaw_rad=tracks.yaw_rad[last],
-        )
-
-
 @dataclass(frozen=True)
 class _LogGains:
     """How firmly `log_control` holds the logged path: time constants of about a second."""
@@ -179,13 +100,13 @@ class _LogGains:
     lateral_1pm2: float = 0.05
 
 
-class ReplayWorld:
+class ReplayWorld(DrivenWorld):
     """A recording from `t_start_us` on, with the doors of the embedded town: context, state, history, step, finished.
 
     Raises UserError when `t_start_us` has less than 1.5 s of log before it or nothing after it.
     """
 
-    def __init__(self, recording: Recording, t_start_us: int):
+    def __init__(self, recording: Recording, t_start_us: int, limits: VehicleLimits = LIMITS):
         first, last = _span_us(recording)
         earliest = first + (HISTORY_STEPS - 1) * STEP_US
         if not earliest <= t_start_us <= last - STEP_US:
@@ -193,28 +114,20 @@ class ReplayWorld:
                 f"{recording.recording_id}: a replay cannot start at t_us {t_start_us}; a time from {earliest} to "
                 f"{last - STEP_US} expected, so that there is history before it and log after it."
             )
-        self.context = context_of(recording)
         self._recording, self._last_us = recording, last
-        self._agents, self._lights = _AgentTimeline(recording.agents), _LightTimeline(recording.lights)
-        kept = min(HISTORY_KEPT, (t_start_us - first) // STEP_US + 1)
-        self.history: list[WorldState] = states_of(recording, t_start_us + np.arange(1 - kept, 1) * STEP_US)
-
-    @property
-    def state(self) -> WorldState:
-        return self.history[-1]
+        kept = min(HISTORY_STATES, (t_start_us - first) // STEP_US + 1)
+        history = states_of(recording, t_start_us + np.arange(1 - kept, 1) * STEP_US)
+        super().__init__(context_of(recording), history, LogTraffic(recording, t_start_us), limits)
 
     @property
     def finished(self) -> bool:
         """True when the log has no further step."""
         return self.state.t_us + STEP_US > self._last_us
 
-    def step(self, acceleration_mps2: float, curvature_1pm: float) -> None:
+    def step(self, acceleration_mps2: float, curvature_1pm: float) -> WorldState:
         """0.1 s on: the ego by `vehicle.advance`, everything else by the log."""
         assert not self.finished, "the log is at its end"
-        t_us = self.state.t_us + STEP_US
-        ego = advance(self.state.ego, acceleration_mps2, curvature_1pm)
-        state = WorldState(t_us, ego, self._agents.at(t_us), self._lights.at(t_us))
-        self.history = [*self.history, state][-HISTORY_KEPT:]
+        return super().step(acceleration_mps2, curvature_1pm)
 
     def log_ego(self, t_us: int) -> EgoState:
         """Where the recorded driver was. Raises UserError outside the recording."""

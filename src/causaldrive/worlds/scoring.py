@@ -54,6 +54,7 @@ class Scorer:
     _previous: WorldState | None = None
     _speeding_s: float = 0.0
     _wrong_way_s: float = 0.0
+    _off_road: bool = False
 
     def __post_init__(self) -> None:
         self._surface = prep(road_surface(self.context.road))
@@ -67,12 +68,24 @@ class Scorer:
             ego.centre_xy_in_local_m, np.array(ego.yaw_rad), *(np.array(s * SHRINK) for s in ego.size_m[:2])
         )
         self._collisions(state, corners)
-        if not self._surface.covers(Polygon(corners)) and not self._has("off_road"):
+        outside = not self._surface.covers(Polygon(corners))
+        if outside and not self._off_road and not self._has("off_road"):
             self._note("off_road", state, "the ego's box leaves the road surface", fatal=True)
+        self._off_road = outside
         if self._previous is not None:
             self._red_lights(self._previous, state)
         self._lane_rules(state)
         self._previous = state
+
+    def hand_over(self) -> None:
+        """Another driver takes the wheel: what happened so far is not its doing.
+
+        Events are forgotten, and nothing that lasts is held against it: a box that touches already, a place off the
+        road, a speed or a side that was an event already. Where there was no event, nothing changes.
+        """
+        if any(event.kind in ("speeding", "wrong_way") for event in self.events):
+            self._speeding_s = self._wrong_way_s = 0.0
+        self.events, self.fatal = [], False
 
     def _collisions(self, state: WorldState, corners: np.ndarray) -> None:
         agents, ego = state.agents, state.ego

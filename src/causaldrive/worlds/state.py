@@ -6,6 +6,7 @@ Knows nothing of where the state came from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,13 @@ class AgentArrays:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def keep(self, there: Sequence[bool]) -> AgentArrays:
+        """Only the agents for which the mask (N,) holds."""
+        rows = np.flatnonzero(np.asarray(there, bool))
+        arrays = (self.xy_in_local_m, self.yaw_rad, self.speed_mps, self.size_m, self.brake_light, self.indicator)
+        names = [self.ids[row] for row in rows], [self.category[row] for row in rows]
+        return AgentArrays(*names, *(array[rows] for array in arrays))
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """Plays a `Script`: car following, scripted events, walking, signal stages; deterministic, copied in microseconds.
 
 `TrafficSource` is the seam: the town steps any source through it, so that another simulator can stand beside this one.
-Reads the ego's state; writes agents and lights. Knows nothing of rendering, routes or the expert.
+Reads the ego's state; writes agents and lights. Its small edits serve `interventions.py`; whatever they change is part
+of a snapshot, so that `restore` undoes them. Knows nothing of rendering, routes or the expert.
 """
 
 from __future__ import annotations
@@ -13,15 +14,25 @@ from typing import Any, Protocol
 import numpy as np
 
 from causaldrive.ground.words import STEP_S
-from causaldrive.worlds.actors import Actor, Script, Trigger
+from causaldrive.worlds.actors import Actor, Script, SignalHead, Trigger
+from causaldrive.worlds.paths import Path
 from causaldrive.worlds.state import AgentArrays, EgoState, LightArrays
+from causaldrive.worlds.unbend import Unbend
 
 _HEADWAY_S, _STANDSTILL_M, _ACCELERATION, _BRAKING = 1.2, 2.5, 1.6, 2.0
 _BRAKE_LIGHT_MPS2 = -0.6
 
 
+class CannotIntervene(Exception):
+    """A world cannot change this: there is no such thing in it, or it has no way to do without. Says which and why."""
+
+
 class TrafficSource(Protocol):
-    """Whoever moves agents and lights: 0.1 s at a time, given where the ego is."""
+    """Whoever moves agents and lights: 0.1 s at a time, given where the ego is.
+
+    The edits change the present and everything after it, never the past; each raises CannotIntervene for what the
+    source does not have or cannot change. A snapshot holds them, so that restoring an earlier one undoes them.
+    """
 
     def step(self, ego: EgoState) -> None: ...
 
@@ -32,6 +43,22 @@ class TrafficSource(Protocol):
     def snapshot(self) -> Any: ...
 
     def restore(self, saved: Any) -> None: ...
+
+    def remove_agent(self, agent_id: str) -> None:
+        """The agent is gone; the others no longer react to it."""
+        ...
+
+    def freeze_agent(self, agent_id: str) -> None:
+        """The agent stands where it is from now on."""
+        ...
+
+    def hold_light(self, light_id: str, state: str) -> None:
+        """The head's whole signal group shows `state` from now on; green or yellow hold the conflicting groups red."""
+        ...
+
+    def straighten(self, unbend: Unbend) -> None:
+        """Every place and way is moved by `unbend`; nobody's arc, gap or order along the road changes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +78,8 @@ class _Mover:
     shift_start_s: float = -100.0
     shift_s: float = 1.0
     indicator: int = 0
+    gone: bool = False  # removed by an intervention
+    frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +91,7 @@ class _Frame:
     ego_arc_m: float
     stage: int = 0
     stage_start_s: float = 0.0
+    held: tuple[tuple[str, str], ...] = ()  # (signal group, state) that an intervention holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +118,11 @@ class ScriptedTraffic:
         x, y = ego.centre_xy_in_local_m.tolist()
         near = float(np.argmin(np.sum((script.lines["forward"].xy_m - [x, y]) ** 2, axis=1)))
         self._frame = _Frame(0.0, movers, near * script.lines["forward"].spacing_m)
+        self._read_script()
+
+    def _read_script(self) -> None:
+        """What does not move, as the arrays that are handed out."""
+        script = self.script
         self._ids = [a.agent_id for a in script.actors]
         self._categories = [a.category for a in script.actors]
         self._sizes = np.array([a.size_m for a in script.actors], float).reshape(-1, 3)
@@ -95,11 +130,41 @@ class ScriptedTraffic:
         self._head_xyz = np.array([h.head_xyz_m for h in script.heads], float).reshape(-1, 3)
         self._head_yaw = np.array([h.yaw_rad for h in script.heads], float)
 
-    def snapshot(self) -> _Frame:
-        return self._frame
+    def snapshot(self) -> tuple[_Frame, Script]:
+        return self._frame, self.script
 
-    def restore(self, saved: _Frame) -> None:
-        self._frame = saved
+    def restore(self, saved: tuple[_Frame, Script]) -> None:
+        self._frame, script = saved
+        if script is not self.script:
+            self.script = script
+            self._read_script()
+
+    def remove_agent(self, agent_id: str) -> None:
+        self._change(agent_id, gone=True)
+
+    def freeze_agent(self, agent_id: str) -> None:
+        self._change(agent_id, frozen=True, speed_mps=0.0, acceleration_mps2=0.0, indicator=0)
+
+    def _change(self, agent_id: str, **changes: Any) -> None:
+        movers = list(self._frame.movers)
+        index = self._ids.index(agent_id) if agent_id in self._ids else None
+        if index is None or movers[index].gone:
+            raise CannotIntervene(f"there is no agent {agent_id!r} in this scene")
+        movers[index] = replace(movers[index], **changes)
+        self._frame = replace(self._frame, movers=tuple(movers))
+
+    def hold_light(self, light_id: str, state: str) -> None:
+        group = next((head.group for head in self.script.heads if head.light_id == light_id), None)
+        if group is None:
+            raise CannotIntervene(f"there is no light {light_id!r} in this scene")
+        held = dict(self._frame.held) | {group: state}
+        if state in ("green", "yellow"):  # never green for both ways
+            held |= {head.group: "red" for head in self.script.heads if head.group != group}
+        self._frame = replace(self._frame, held=tuple(held.items()))
+
+    def straighten(self, unbend: Unbend) -> None:
+        self._frame, self.script = _straightened(self._frame, self.script, unbend)
+        self._read_script()
 
     def step(self, ego: EgoState) -> None:
         """Advance every actor by 0.1 s, seeing the ego where it is at the start of the step."""
@@ -108,9 +173,14 @@ class ScriptedTraffic:
         stage, started = self._signal_stage(frame, seen)
         states = self._states(stage)
         movers = tuple(self._move(i, frame, seen, states) for i in range(len(frame.movers)))
-        self._frame = _Frame(round(frame.time_s + STEP_S, 6), movers, seen.arc_m, stage, started)
+        self._frame = _Frame(round(frame.time_s + STEP_S, 6), movers, seen.arc_m, stage, started, frame.held)
 
     def agents(self) -> AgentArrays:
+        everyone = self._everyone()
+        there = [not mover.gone for mover in self._frame.movers]
+        return everyone if all(there) else everyone.keep(there)
+
+    def _everyone(self) -> AgentArrays:
         frame, lines = self._frame, self.script.lines
         poses, speeds = [], []
         for actor, mover in zip(self.script.actors, frame.movers, strict=True):
@@ -143,7 +213,8 @@ class ScriptedTraffic:
     def _states(self, stage: int) -> dict[str, str]:
         if not self.script.program:
             return {}
-        return {"main": self.script.program[stage].main, "cross": self.script.program[stage].cross}
+        shown = {"main": self.script.program[stage].main, "cross": self.script.program[stage].cross}
+        return shown | dict(self._frame.held)
 
     def _signal_stage(self, frame: _Frame, ego: _Ego) -> tuple[int, float]:
         program = self.script.program
@@ -154,6 +225,8 @@ class ScriptedTraffic:
 
     def _move(self, index: int, frame: _Frame, ego: _Ego, states: dict[str, str]) -> _Mover:
         actor, mover = self.script.actors[index], frame.movers[index]
+        if mover.gone or mover.frozen:
+            return mover
         mover = self._start_event(actor, mover, frame.time_s, ego)
         if mover.speed_mps == 0.0 and mover.wish_mps == 0.0:
             return mover if mover.acceleration_mps2 == 0.0 else replace(mover, acceleration_mps2=0.0)
@@ -201,7 +274,7 @@ class ScriptedTraffic:
         nose = mover.arc_m + actor.size_m[0] / 2
         found = []
         for j, (other, theirs) in enumerate(zip(self.script.actors, frame.movers, strict=True)):
-            if j == index or other.line != actor.line or theirs.arc_m <= mover.arc_m:
+            if j == index or theirs.gone or other.line != actor.line or theirs.arc_m <= mover.arc_m:
                 continue
             if abs(theirs.offset_m - mover.offset_m) < (other.size_m[1] + actor.size_m[1]) / 2 + 0.2:
                 found.append((theirs.arc_m - other.size_m[0] / 2 - nose, theirs.speed_mps))
@@ -227,6 +300,32 @@ class ScriptedTraffic:
         if arc <= mover.arc_m or abs(offset - mover.offset_m) > (width + actor.size_m[1]) / 2 + side_m:
             return None
         return arc - length / 2 - mover.arc_m - actor.size_m[0] / 2
+
+
+def _straightened(frame: _Frame, script: Script, unbend: Unbend) -> tuple[_Frame, Script]:
+    """The same traffic on straightened lines: whoever was at a place is at the moved place, at its arc there."""
+    lines = {name: Path.through(unbend.points(line.xy_m)) for name, line in script.lines.items()}
+
+    def arc(line: str, arc_m: float) -> float:
+        x, y, _ = script.lines[line].pose(arc_m)
+        (moved,) = unbend.points(np.array([[x, y]]))
+        return lines[line].project(float(moved[0]), float(moved[1]), arc_m)[0]
+
+    def trigger(when: Trigger) -> Trigger:
+        return replace(when, arc_m=arc("forward", when.arc_m)) if when.kind == "arrival" else when
+
+    movers = tuple(replace(m, arc_m=arc(a.line, m.arc_m)) for a, m in zip(script.actors, frame.movers, strict=True))
+    actors = tuple(replace(a, events=tuple(replace(e, when=trigger(e.when)) for e in a.events)) for a in script.actors)
+    program = tuple(s if s.until is None else replace(s, until=trigger(s.until)) for s in script.program)
+    stops = tuple((line, group, arc(line, at)) for line, group, at in script.stop_arcs_m)
+    moved = Script(lines, actors, tuple(_moved_head(h, unbend) for h in script.heads), program, stops)
+    return replace(frame, movers=movers, ego_arc_m=arc("forward", frame.ego_arc_m)), moved
+
+
+def _moved_head(head: SignalHead, unbend: Unbend) -> SignalHead:
+    (stop, place) = unbend.points(np.array([head.stop_xy_m, head.head_xyz_m[:2]])).tolist()
+    yaw = float(unbend.yaws(np.array([head.stop_xy_m]), np.array([head.yaw_rad]))[0])
+    return replace(head, stop_xy_m=tuple(stop), head_xyz_m=(*place, head.head_xyz_m[2]), yaw_rad=yaw)
 
 
 def _fires(trigger: Trigger, time_s: float, since_s: float, ego: _Ego, gap_m: float | None) -> bool:

@@ -1,0 +1,104 @@
+"""Acts on a scene: take one thing away, or change it, and leave the rest as it is.
+
+    remove_agent, freeze_agent     someone is not there, or stands still from now on
+    hold_light                     a signal shows one state from now on
+    delete_sign                    a sign or stop line is gone
+    clear_blockage                 a standing thing and the row of standing things it belongs to are gone
+    straighten_road                the way ahead has no curve
+
+Works on every `DrivenWorld`: the town with any `TrafficSource`, and replayed logs. An act also rewrites the kept 2 s of
+history, because drivers remember; it is undone by restoring an earlier snapshot. Knows nothing of drivers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from causaldrive.ground.errors import unknown_name
+from causaldrive.worlds.explanation import Factor
+from causaldrive.worlds.state import AgentArrays
+from causaldrive.worlds.traffic import CannotIntervene
+from causaldrive.worlds.world import DrivenWorld
+
+__all__ = ["KINDS", "CannotIntervene", "Intervention", "act", "without"]
+
+KINDS = ("remove_agent", "freeze_agent", "hold_light", "delete_sign", "clear_blockage", "straighten_road")
+_THINGS = ("cone", "barrier", "sign", "other")
+_STANDS_MPS, _ROW_M = 0.3, 8.0
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """One act. `target` is an agent, light or sign id; `state` is what `hold_light` holds."""
+
+    kind: str  # of KINDS
+    target: str | None = None
+    state: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise unknown_name("intervention", self.kind, KINDS)
+
+    @property
+    def in_words(self) -> str:
+        return " ".join(part for part in (self.kind.replace("_", " "), self.target, self.state) if part)
+
+
+def act(world: DrivenWorld, interventions: Sequence[Intervention]) -> None:
+    """Carry out all of them, in order. Raises CannotIntervene for what this world cannot do; then restore it."""
+    for one in interventions:
+        if one.kind == "straighten_road":
+            world.straighten_road()
+        elif one.kind == "hold_light":
+            world.hold_light(_need(one), one.state or "green")
+        elif one.kind == "clear_blockage":
+            for name in _row_of(world.state.agents, _need(one)):
+                world.remove_agent(name)
+        else:
+            {"remove_agent": world.remove_agent, "freeze_agent": world.freeze_agent,
+             "delete_sign": world.delete_sign}[one.kind](_need(one))  # fmt: skip
+
+
+def _need(one: Intervention) -> str:
+    if one.target is None:
+        raise CannotIntervene(f"{one.kind} needs the id of what it is about, and none is known")
+    return one.target
+
+
+def _row_of(agents: AgentArrays, name: str) -> list[str]:
+    """The agent and all standing things that are joined to it by gaps of at most 8 m."""
+    if name not in agents.ids:
+        raise CannotIntervene(f"there is no agent {name!r} in this scene")
+    row = {agents.ids.index(name)}
+    things = {i for i, kind in enumerate(agents.category) if kind in _THINGS and agents.speed_mps[i] < _STANDS_MPS}
+    while True:
+        inside = agents.xy_in_local_m[sorted(row)]
+        near = {i for i in things - row if np.linalg.norm(inside - agents.xy_in_local_m[i], axis=1).min() <= _ROW_M}
+        if not near:
+            return [agents.ids[i] for i in sorted(row)]
+        row |= near
+
+
+def without(factor: Factor, named_as_cause: bool, agents: AgentArrays) -> Intervention:
+    """The act that makes a factor not be there.
+
+    A red or yellow light is held green. A light that has *turned* green is a reason to go because it changed, so as a
+    cause it is held red; a light that is green and no cause is switched off. Cones, barriers and other standing things
+    go with their row. Raises CannotIntervene for a factor that no act can take away.
+    """
+    if factor.kind == "sharp_curve":
+        return Intervention("straighten_road")
+    if factor.kind in ("red_light", "yellow_light"):
+        return Intervention("hold_light", factor.agent_id, "green")
+    if factor.kind == "green_light":
+        return Intervention("hold_light", factor.agent_id, "red" if named_as_cause else "off")
+    if factor.kind == "stop_sign":
+        return Intervention("delete_sign", factor.agent_id)
+    if factor.agent_id is None:
+        raise CannotIntervene(f"a {factor.kind.replace('_', ' ')} without an id cannot be taken away")
+    if factor.agent_id in agents.ids and agents.category[agents.ids.index(factor.agent_id)] in _THINGS:
+        return Intervention("clear_blockage", factor.agent_id)
+    return Intervention("remove_agent", factor.agent_id)
