@@ -77,23 +77,22 @@ def project_on_polyline(xy_m: Array, polyline_xy_m: Array) -> tuple[Array, Array
     Points before the first or past the last vertex are measured on the extended end segments.
     """
     points = np.asarray(xy_m, float)
-    start, ends = polyline_xy_m[:-1], polyline_xy_m[1:]
-    along = ends - start
-    length = np.maximum(np.linalg.norm(along, axis=1), 1e-9)
-    unit = along / length[:, None]
-    offset = points[..., None, :] - start
-    t = np.sum(offset * unit, axis=-1)
+    start = polyline_xy_m[:-1]
+    along = polyline_xy_m[1:] - start
+    step = np.sqrt(along[:, 0] * along[:, 0] + along[:, 1] * along[:, 1])
+    length = np.maximum(step, 1e-9)
+    ux, uy = along[:, 0] / length, along[:, 1] / length
+    dx, dy = points[..., 0, None] - start[:, 0], points[..., 1, None] - start[:, 1]
     low, high = np.zeros(len(length)), length.copy()
     low[0], high[-1] = -np.inf, np.inf
-    t = np.clip(t, low, high)
-    gap = offset - t[..., None] * unit
-    nearest = np.argmin(np.sum(gap**2, axis=-1), axis=-1)
-    arc = arc_lengths(polyline_xy_m)[:-1]
-    pick = np.take_along_axis(t, nearest[..., None], axis=-1)[..., 0]
-    side = unit[nearest, 0] * np.take_along_axis(gap[..., 1], nearest[..., None], axis=-1)[..., 0]
-    side -= unit[nearest, 1] * np.take_along_axis(gap[..., 0], nearest[..., None], axis=-1)[..., 0]
-    distance = np.sqrt(np.take_along_axis(np.sum(gap**2, axis=-1), nearest[..., None], axis=-1)[..., 0])
-    return arc[nearest] + pick, np.copysign(distance, side)
+    t = np.minimum(np.maximum(dx * ux + dy * uy, low), high)
+    gx, gy = dx - t * ux, dy - t * uy
+    squared = gx * gx + gy * gy
+    nearest = np.argmin(squared, axis=-1)
+    rows = (*np.indices(nearest.shape, sparse=True), nearest)
+    arc = np.concatenate([[0.0], np.cumsum(step)])[:-1]
+    side = ux[nearest] * gy[rows] - uy[nearest] * gx[rows]
+    return arc[nearest] + t[rows], np.copysign(np.sqrt(squared[rows]), side)
 
 
 def pose_on_polyline(arc_m: Array | float, polyline_xy_m: Array) -> tuple[Array, Array]:
