@@ -1,7 +1,7 @@
 """How well the expert drives and explains: N scenes over all families, without camera, in worker processes.
 
-By family: share without at-fault collision, off-road or rule breaking; progress against an unhindered drive where nothing
-blocks; comfort; the intended cause named, the harmless object not blamed. What fails is listed with a picture each.
+By family: share without at-fault collision, off-road or rule breaking; progress against an unhindered drive where
+nothing blocks; comfort; the intended cause named, the harmless object not blamed. What fails has a picture each.
 Run: python benchmarks/expert.py [--scenes 2000] [--out docs/results/expert.json] [--pictures DIR]
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from causaldrive.ground.files import write_json
+from causaldrive.ground.progress import track
 from causaldrive.ground.words import STEP_S
 from causaldrive.worlds import bounds
 from causaldrive.worlds.expert_drive import Drive, drive
@@ -89,6 +90,14 @@ def motion(driven: Drive) -> dict:
     }  # fmt: skip
 
 
+def measured(specs: Sequence[SceneSpec], workers: int) -> list[dict]:
+    """All drives in the order of `specs`, in this process or in workers."""
+    if workers == 1:
+        return [measure(spec) for spec in track(specs, "expert", len(specs), "drives")]
+    with get_context("spawn").Pool(workers) as pool:
+        return list(track(pool.imap(measure, specs, chunksize=4), "expert", len(specs), "drives"))
+
+
 def table(rows: Sequence[dict]) -> dict:
     """The figures of a set of drives."""
     cause, harmless = ([r for r in rows if r["harmless"] is h] for h in (False, True))
@@ -144,8 +153,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, default=None, help="directory for a picture of each failure")
     options = parser.parse_args()
     specs = draw_specs(options.scenes, options.first_seed, options.families)
-    with get_context("spawn").Pool(options.workers) as pool:
-        rows = pool.map(measure, specs, chunksize=8)
+    rows = measured(specs, options.workers)
     failed = residue(rows)
     if options.pictures is not None and failed:
         renderer = Renderer(default_camera())

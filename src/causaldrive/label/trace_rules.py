@@ -112,9 +112,7 @@ _CAUSES: _Alternatives = {  # order matters: the first that matches a clause tak
     "oncoming_vehicle": (rf"\boncoming {_CAR}", rf"{_CAR}.*\b(?:oncoming|towards? us)\b"),
     "neighbour_vehicle": (rf"{_CAR} (?:\w+ )?(?:beside|alongside|next to) us\b",),
     "cyclist": (r"\b(?:cyclists?|bicycl\w*|bikes?|riders?)\b",),
-    "pedestrian_waiting": (
-        r"\b(?:pedestrians?|persons?|people|walkers?)\b.*\bwait(?:s|ing)?\b.*\b(?:curb|kerb|side)",
-    ),
+    "pedestrian_waiting": (r"\b(?:pedestrians?|persons?|people|walkers?)\b.*\bwait(?:s|ing)?\b.*\b(?:curb|kerb|side)",),
     "pedestrian_crossing": (r"\b(?:pedestrians?|persons?|people|walkers?|child(?:ren)?|jaywalk\w*)\b",),
     "cut_in_vehicle": (
         r"\bcut(?:s|ting)?[- ]in",

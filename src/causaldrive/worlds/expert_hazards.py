@@ -1,4 +1,4 @@
-"""Factors of the wider town: stop signs, bumps, road works, school buses, emergency vehicles, oncoming and swerving cars.
+"""Factors of the wider town: stop signs, bumps, road works, school buses, emergency vehicles, cars out of their lane.
 
 Each says what it alone would impose, like those of `expert_factors.py`. Reads a `Sight`. Knows nothing of the town.
 """
@@ -57,7 +57,7 @@ def first_seen_us(sight: Sight, agent_id: str) -> int:
 
 
 def stop_signs(sight: Sight, free: float) -> list[Finding]:
-    """Stop before the line that a sign facing us stands at, then go: once stood 1 s within 3.5 m of it, it is served."""
+    """Stop before the line that a sign facing us stands at, then go: stood 1 s within 3.5 m, it is served."""
     found = []
     for seen in sight.agents:
         if seen.category != "sign" or abs(seen.turned_rad) > 0.7 or abs(seen.offset_m) > 12.0:
@@ -112,8 +112,8 @@ def speed_bumps(sight: Sight, free: float) -> list[Finding]:
 
 
 def road_works(sight: Sight, free: float) -> list[Finding]:
-    """Cones and barriers in our lane, taken together: the offset that clears all of them, or a stop before the first."""
-    reach = [s for s in sight.agents if s.category in ("cone", "barrier") and -12.0 < s.arc_m - sight.arc_m
+    """Cones and barriers in our lane, taken together: the offset that clears them all, or a stop before the first."""
+    reach = [s for s in sight.agents if s.category in ("cone", "barrier") and s.arc_m - sight.arc_m > -12.0
              and s.rear_m - sight.front_m < _WORKS_REACH_M and abs(s.offset_m) < 6.0]  # fmt: skip
     half_lane = float(sight.route.half_width_m[sight.route.index(sight.arc_m)])
     inside = [s for s in reach if abs(s.offset_m) - s.half_width_m < half_lane]

@@ -108,5 +108,3 @@ def _between(a: np.ndarray, b: np.ndarray, u: float) -> np.ndarray:
 def _facing_up(quad: np.ndarray, rgb: RGB) -> Mesh:
     mesh = polygons(quad[None], rgb)
     return mesh if mesh.normal[0, 2] > 0 else polygons(quad[None, ::-1], rgb)
-
-

@@ -41,7 +41,17 @@ from causaldrive.worlds.families import (
 )
 from causaldrive.worlds.families.draft import Draft, Scene, SceneSpec, default_camera, finish
 
-__all__ = ["CORE_FAMILIES", "FAMILIES", "Family", "Scene", "SceneSpec", "build_scene", "check_seeds", "default_camera", "draw_specs"]
+__all__ = [
+    "CORE_FAMILIES",
+    "FAMILIES",
+    "Family",
+    "Scene",
+    "SceneSpec",
+    "build_scene",
+    "check_seeds",
+    "default_camera",
+    "draw_specs",
+]
 
 
 @dataclass(frozen=True)
@@ -53,16 +63,17 @@ class Family:
     draw: Callable[[np.random.Generator, bool], Draft]
 
 
+_CORE = (lead_brakes, red_light, pedestrian_crosses, cut_in, stopped_car, sharp_curve)
+_WIDER = (
+    stop_for_lead, stop_sign, resume_green, lane_change, lane_ends, speed_bump, construction, risky_driver,
+    curvy_road, lane_change_prep, nudge_prep, pass_intersection, no_yield,
+    school_bus, emergency_vehicle, oncoming_narrow, cyclist_overtake, van_jaywalker,
+)  # fmt: skip
 FAMILIES: dict[str, Family] = {
     module.__name__.rsplit(".", 1)[1]: Family(module.DESCRIPTION, module.FOCUS_KIND, module.draw)
-    for module in (
-        lead_brakes, red_light, pedestrian_crosses, cut_in, stopped_car, sharp_curve,
-        stop_for_lead, stop_sign, resume_green, lane_change, lane_ends, speed_bump, construction, risky_driver,
-        curvy_road, lane_change_prep, nudge_prep, pass_intersection, no_yield,
-        school_bus, emergency_vehicle, oncoming_narrow, cyclist_overtake, van_jaywalker,
-    )  # fmt: skip
+    for module in (*_CORE, *_WIDER)
 }
-CORE_FAMILIES = tuple(FAMILIES)[:6]  # what is drawn where nobody chooses
+CORE_FAMILIES = tuple(FAMILIES)[: len(_CORE)]  # what is drawn where nobody chooses
 
 
 def draw_specs(count: int, first_seed: int, families: Sequence[str] | None = None) -> list[SceneSpec]:

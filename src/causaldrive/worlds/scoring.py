@@ -37,7 +37,7 @@ YAW_RATE_RADPS = 0.95
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened at one tick: collision, off_road, close_encounter, and rules: red_light, stop_sign, ..."""
+    """Something that happened at one tick: collision, off_road, close_encounter, or a rule of RULES."""
 
     kind: str
     t_us: int
