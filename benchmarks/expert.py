@@ -8,6 +8,7 @@ Run: python benchmarks/expert.py [--scenes 2000] [--out docs/results/expert.json
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from multiprocessing import get_context
@@ -90,12 +91,18 @@ def motion(driven: Drive) -> dict:
     }  # fmt: skip
 
 
-def measured(specs: Sequence[SceneSpec], workers: int) -> list[dict]:
-    """All drives in the order of `specs`, in this process or in workers."""
-    if workers == 1:
-        return [measure(spec) for spec in track(specs, "expert", len(specs), "drives")]
+def measured(specs: Sequence[SceneSpec], workers: int, kept: Path | None) -> list[dict]:
+    """All drives in the order of `specs`, by workers; rows go to `kept` as they come and are not driven again."""
+    done = [json.loads(line) for line in kept.read_text().splitlines()] if kept and kept.exists() else []
+    rows = {(row["family"], row["seed"], row["harmless"]): row for row in done}
+    missing = [s for s in specs if (s.family, s.seed, s.harmless) not in rows]
     with get_context("spawn").Pool(workers) as pool:
-        return list(track(pool.imap(measure, specs, chunksize=4), "expert", len(specs), "drives"))
+        for row in track(pool.imap(measure, missing, chunksize=2), "expert", len(missing), "drives"):
+            rows[row["family"], row["seed"], row["harmless"]] = row
+            if kept is not None:
+                with kept.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+    return [rows[s.family, s.seed, s.harmless] for s in specs]
 
 
 def table(rows: Sequence[dict]) -> dict:
@@ -150,10 +157,11 @@ def main() -> None:
     parser.add_argument("--families", nargs="*", default=list(FAMILIES))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("docs/results/expert.json"))
+    parser.add_argument("--rows", type=Path, default=None, help="JSON lines of drives made so far, to go on from")
     parser.add_argument("--pictures", type=Path, default=None, help="directory for a picture of each failure")
     options = parser.parse_args()
     specs = draw_specs(options.scenes, options.first_seed, options.families)
-    rows = measured(specs, options.workers)
+    rows = measured(specs, options.workers, options.rows)
     failed = residue(rows)
     if options.pictures is not None and failed:
         renderer = Renderer(default_camera())

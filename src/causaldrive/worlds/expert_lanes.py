@@ -15,7 +15,7 @@ from causaldrive.worlds.sight import VEHICLES, Seen, Sight
 
 _BESIDE = 0.55  # of a lane's width: farther from the route we are in another lane
 _DONE_M, _GIVEN_UP_M = 0.6, 0.5
-_END_SEEN_M, _END_KEEP_M = 110.0, 8.0
+_END_SEEN_M, _END_ACT_M, _END_KEEP_M = 150.0, 62.0, 8.0
 _SLOWER_MPS, _SOFTEST_MPS2 = 2.0, -1.4
 
 
@@ -26,17 +26,24 @@ def findings(sight: Sight, free: float, courses: Sequence[Nudge]) -> list[Findin
         return []
     width = 2 * float(sight.route.half_width_m[sight.route.index(sight.arc_m)])
     if away < _BESIDE * width:
-        return [_change(sight, free, None)] if _was_away(sight) > _BESIDE * width else []
+        return [_change(sight, free, _lane_end(sight, 0))] if _was_away(sight) > _BESIDE * width else []
     ego = sight.history[-1].ego
     if not sight.route.same_way(ego.centre_xy_in_local_m, ego.yaw_rad):
         return []
-    end_m = sight.route.lane_end_m(ego.centre_xy_in_local_m, sight.arc_m)
-    end_m = end_m if end_m is not None and end_m - sight.front_m < _END_SEEN_M else None
+    end_m = _lane_end(sight, -1)
+    if end_m is not None and end_m - sight.front_m > max(_END_ACT_M, 5.0 * sight.speed_mps):
+        return [Finding(_goal(sight, free, end_m), None, _lane(sight, width))]  # there is time: stay where we are
     blocker = next((s for s in sight.agents if _blocks(sight, s)), None)
     ours = _leads_here(sight, free)
     if blocker is None:
         return [_change(sight, free, end_m), *ours]
     return _search(sight, free, blocker, end_m, width)
+
+
+def _lane_end(sight: Sight, index: int) -> float | None:
+    """Arc at which the lane that the car was in at a state of the history ends, None where that is far."""
+    end_m = sight.route.lane_end_m(sight.history[index].ego.centre_xy_in_local_m, sight.arc_m)
+    return end_m if end_m is not None and end_m - sight.front_m < _END_SEEN_M else None
 
 
 def _was_away(sight: Sight) -> float:
@@ -75,6 +82,11 @@ def _blocks(sight: Sight, seen: Seen) -> bool:
     return sight.rear_m - seen.front_m < max(5.0, 0.4 * other + 2.0 * max(other - v, 0.0))
 
 
+def _lane(sight: Sight, width_m: float) -> Nudge:
+    """The middle of the lane that we are in, beside the route's."""
+    return Nudge((1 if sight.offset_m > 0 else -1) * width_m, sight.arc_m - 1e6, sight.arc_m + 1e6, 1.0)
+
+
 def _search(sight: Sight, free: float, blocker: Seen, end_m: float | None, width_m: float) -> list[Finding]:
     """Keep our lane and fall back behind the one beside us; stop before the end of the lane if it comes to that."""
     wished = 0.8 * (max(blocker.arc_rate_mps, 2.0) - _SLOWER_MPS - sight.speed_mps)
@@ -83,7 +95,7 @@ def _search(sight: Sight, free: float, blocker: Seen, end_m: float | None, width
         room = end_m - sight.front_m - _END_KEEP_M
         bound = min(bound, bounds.stop_at(sight.speed_mps, room, free, _END_KEEP_M - 2.0))
     goal = _goal(sight, bound, end_m)
-    lane = Nudge((1 if sight.offset_m > 0 else -1) * width_m, sight.arc_m - 1e6, sight.arc_m + 1e6, 1.0)
+    lane = _lane(sight, width_m)
     gives_up = _was_away(sight) - abs(sight.offset_m) > _GIVEN_UP_M
     side = "left" if sight.offset_m > 0 else "right"
     text = f"a car beside us is in the {'right' if side == 'left' else 'left'} lane"

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import write_bytes
 from causaldrive.ground.progress import track
-from causaldrive.worlds.expert_drive import drive
+from causaldrive.worlds.expert_drive import Drive, drive
 from causaldrive.worlds.renderer import Renderer
 from causaldrive.worlds.scenes import FAMILIES, SceneSpec, build_scene, default_camera, draw_specs
 
@@ -58,19 +58,29 @@ def _pair(family: str, seed: int, renderer: Renderer) -> Image.Image:
         frame, reason = key_frame(SceneSpec(family, seed, harmless), renderer)
         picture = Image.fromarray(frame).resize(_CELL_PX, Image.Resampling.LANCZOS)
         pair.paste(picture, (column * width, _TITLE_PX))
-        pen.text((column * width + 2, 14), reason[:40], (40, 90, 40) if harmless else (150, 20, 20))
+        pen.text((column * width + 2, 14), reason[:46], (40, 90, 40) if harmless else (150, 20, 20))
     return pair
 
 
 def key_frame(spec: SceneSpec, renderer: Renderer) -> tuple[np.ndarray, str]:
     """(frame at the key moment of the expert's drive, what the expert names there)."""
     driven = drive(build_scene(spec), 12.0)
-    at = driven.key_t_us()
-    index = next(i for i, state in enumerate(driven.states) if state.t_us >= at)
+    index = _key_index(driven)
     scene = renderer.open(driven.context)
     frame = scene.render(driven.states[index])
     scene.close()
     return frame, "; ".join(c.text for c in driven.explanations[index].causes) or "the road is clear"
+
+
+def _key_index(driven: Drive) -> int:
+    """The middle of the first run of ticks in which the focus is a cause, at most 1.5 s in; else the key moment."""
+    kind, agent = driven.scene.focus_kind, driven.scene.focus_id
+    named = [any(c.kind == kind and agent in (None, c.agent_id) for c in e.causes) for e in driven.explanations]
+    if True in named:
+        first = named.index(True)
+        run = named[first:].index(False) if False in named[first:] else len(named) - first
+        return first + min(run // 2, 15)
+    return next(i for i, state in enumerate(driven.states) if state.t_us >= driven.key_t_us())
 
 
 def _tiled(pairs: list[Image.Image]) -> Image.Image:

@@ -17,7 +17,7 @@ def draw(rng: np.random.Generator, harmless: bool) -> Draft:
     straight = ((float(np.ceil(EGO_START_M + target * 20.0 + 110.0)), 0.0),)
     draft = draw_draft(rng, forward_lanes=2, ego_lane=0 if harmless else 1, bends=straight, target_mps=target,
                        right_strip_m=0.6)  # fmt: skip
-    end_m = end_right_lane(draft, draft.arc_after(float(rng.uniform(6.0, 9.0))))
+    end_m = end_right_lane(draft, draft.arc_after(float(rng.uniform(7.0, 9.5))))
     draft.route_lane = 0
     sign = (214, 40, 36)
     for index, (along, offset) in enumerate(((2.0, 0.9), (9.0, 1.9), (16.0, 2.7))):

@@ -26,7 +26,7 @@ def draw(rng: np.random.Generator, harmless: bool) -> Draft:
         pace, steps_s = float(rng.uniform(1.1, 1.4)), 1.6
         curb = shape.right_edge_m - float(rng.uniform(0.2, 0.6))
         line = across(draft, arc, curb - pace * steps_s, draft.ego_offset_m)
-        go = Event(Trigger("arrival", steps_s + 4.4, arc), speed_mps=pace)
+        go = Event(Trigger("arrival", steps_s + 3.2, arc), speed_mps=pace)
         draft.add_pedestrian("pedestrian", line, 0.0, events=(go, Event(Trigger("elapsed", steps_s), speed_mps=0.0)))
     add_bystanders(draft, parked_right=False, follower=False)
     vary_weather(draft)

@@ -18,10 +18,10 @@ def draw(rng: np.random.Generator, harmless: bool) -> Draft:
     arc, edge = draft.arc_after(seconds), draft.shape.right_edge_m + PARKING_STRIP_M
     draft.add_car("standing", "forward", arc, 0.0, 0.0)
     width = draft.actors[-1].size_m[1]
-    into = float(rng.uniform(1.2, 1.6))
+    into = shape.lane_width_m / 2 - 0.08 + float(rng.uniform(0.0, 0.1))  # so far that two do not fit beside it
     draft.place_last(edge - 0.25 - width / 2 if harmless else edge + into - width / 2)
     speed = float(rng.uniform(6.5, 9.0))
-    meets = arc + float(rng.uniform(0.0, 10.0))  # where it is when we would pass the parked car
+    meets = arc - float(rng.uniform(2.0, 14.0))  # where it is when we would pass the parked car
     backward = draft.lines["backward"].length_m - meets - speed * seconds
     draft.focus_id = "oncoming"
     draft.add_car("oncoming", "backward", backward, -shape.lane_width_m / 2, speed)

@@ -15,7 +15,7 @@ from causaldrive.worlds.actors import Event
 from causaldrive.worlds.families.draft import Draft
 
 VAN_M, SCHOOL_BUS_M, AMBULANCE_M = (5.4, 2.0, 2.4), (10.5, 2.5, 3.1), (6.0, 2.1, 2.6)
-CYCLIST_M, CONE_M, SIGN_M = (1.8, 0.6, 1.75), (0.45, 0.45, 0.9), (0.2, 0.9, 2.7)
+CYCLIST_M, CONE_M, SIGN_M = (1.8, 0.6, 1.75), (0.45, 0.45, 0.9), (0.2, 1.2, 3.0)
 WHITE_RGB, BUS_RGB, CONE_RGB, SIGN_RGB = (236, 236, 232), (246, 178, 20), (255, 106, 20), (206, 22, 28)
 JACKETS_RGB = ((235, 60, 60), (60, 200, 235), (250, 210, 40), (150, 230, 80))
 _SKY_RGB = {"overcast": (158, 164, 172), "fog": (190, 194, 198), "dusk": (150, 110, 120), "clear": None}
@@ -29,7 +29,7 @@ def vary_weather(draft: Draft) -> None:
     if sky is None:
         return
     shade = rng.integers(-10, 11, size=3)
-    brightness = {"overcast": 0.86, "fog": 0.95, "dusk": 0.6}[kind] * float(rng.uniform(0.95, 1.05))
+    brightness = {"overcast": 0.86, "fog": 0.95, "dusk": 0.7}[kind] * float(rng.uniform(0.95, 1.05))
     fog = {"overcast": 0.002, "fog": float(rng.uniform(0.009, 0.014)), "dusk": 0.003}[kind]
     draft.weather = {
         "sky_rgb": np.clip(np.array(sky) + shade, 0, 255).tolist(),
