@@ -33,6 +33,7 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
         (
             Command("worlds list", "the families of scenes the town can draw", "worlds.show", "ListConfig", "run_list"),
             Command("worlds show", "one scene as a picture and a video", "worlds.show", "ShowConfig", "run_show"),
+            Command("worlds sheet", "all families in one picture", "worlds.sheet", "SheetConfig", "run_sheet"),
             Command("worlds record", "the expert drives seeded scenes; recordings", "worlds.record", "RecordConfig"),
             Command(
                 "worlds intervene", "is it the cause? take it away, drive again", "worlds.intervene", "InterveneConfig"

@@ -23,6 +23,16 @@ LEFT_CURVE, RIGHT_CURVE = (
     Evidence(motion_of(speeds(9, (-0.2, 7)), None, yaws(speeds(9, (0, 7)), (kappa, 7)))) for kappa in (0.03, -0.03)
 )
 IDS = frozenset({"light_1", "car_7"})
+BUS = Cause("odd_constraint", "a school bus has stopped with flashing lights", "school_bus", "car_7", T0)
+BUMP = Cause("road_event", "a speed bump is ahead", "speed_bump", None, T0)
+ROUTE = Cause("routing_intent", "our route needs the left lane", "route_lane", None, T0)
+ENDS = Cause("lane_line", "our lane ends ahead", "lane_ends", None, T0)
+SIREN = Cause("odd_constraint", "an emergency vehicle comes from behind", "emergency_vehicle", "car_7", T0)
+BESIDE = Cause("critical_object", "a car beside us is in the left lane", "neighbour_vehicle", "car_7", T0)
+SURGE = motion_of(speeds(6, (1.6, 7)), swerve(0))
+ASIDE = Evidence(motion_of(speeds(10, (-2, 4), (0, 3)), swerve(-1.6)), IDS)
+EASING = Evidence(motion_of(speeds(10, (-0.4, 3), (0, 4)), swerve(0)), IDS)
+LEFT = Evidence(motion_of(speeds(10, (0, 7)), swerve(3.4)), IDS)
 
 
 def label(longitudinal="stop_for_static_constraint", lateral="lane_keeping", direction=None, causes=(RED,), **changes):
@@ -46,6 +56,12 @@ NUDGING = Evidence(motion_of(speeds(10, (0, 7)), swerve(1.2)), IDS)
         (label("set_speed_tracking", causes=()), Evidence(CRUISE, IDS)),
         (label("set_speed_tracking", causes=(Cause("odd_constraint", UNOBSERVED, "unobserved"),)), Evidence(CRUISE)),
         (label("speed_adaptation", causes=(CURVE,)), LEFT_CURVE),
+        (label(causes=(BUS,)), STOPPING),
+        (label("speed_adaptation", causes=(BUMP,)), STOPPING),
+        (label("set_speed_tracking", "lane_change", "left", (ROUTE,)), LEFT),
+        (label("set_speed_tracking", "merge_split", None, (ENDS,)), LEFT),
+        (label("yield", "pull_over", None, (SIREN,)), ASIDE),
+        (label("gap_searching", causes=(BESIDE, ROUTE)), EASING),
     ],
 )  # fmt: skip
 def test_true_labels_pass_every_check(true, evidence):
@@ -73,6 +89,11 @@ def test_true_labels_pass_every_check(true, evidence):
         ("decision_matches_motion", NUDGE, Evidence(motion_of(speeds(10, (0, 7)), swerve(-1.2)), IDS)),
         ("keyword_rules", label("lead_obstacle_following"), Evidence(CRUISE, IDS)),
         ("keyword_rules", label("set_speed_tracking", causes=(GREEN,)), STOPPING),
+        ("keyword_rules", label("stop_for_static_constraint", causes=(BUS,)), Evidence(CRUISE, IDS)),
+        ("keyword_rules", label("speed_adaptation", causes=(BUMP,)), Evidence(SURGE, IDS)),
+        ("decision_matches_motion", label("set_speed_tracking", "lane_change", "right", (ROUTE,)), LEFT),
+        ("decision_matches_motion", label("yield", "pull_over", None, (SIREN,)), LEFT),
+        ("trace_matches_fields", replace(label(causes=(BUS,)), causes=(replace(BUS, kind="construction"),)), STOPPING),
         ("keyword_rules", label("lead_obstacle_following", causes=(BRAKING,)),
          Evidence(motion_of(speeds(5, (1.5, 7)), swerve(0)), IDS)),
         ("trace_matches_fields", replace(STOP, trace=label("yield").trace), STOPPING),

@@ -74,27 +74,25 @@ def arc_lengths(polyline_xy_m: Array) -> Array:
 def project_on_polyline(xy_m: Array, polyline_xy_m: Array) -> tuple[Array, Array]:
     """Arc length (...) and signed lateral offset (...), left positive, of points (..., 2) on a polyline (M, 2).
 
-    Points before the first or past the last vertex are measured on the extended end segments. Written per component:
-    a driver's every look goes through here several times.
+    Points before the first or past the last vertex are measured on the extended end segments.
     """
     points = np.asarray(xy_m, float)
-    x, y = polyline_xy_m[:, 0], polyline_xy_m[:, 1]
-    step_x, step_y = x[1:] - x[:-1], y[1:] - y[:-1]
-    step = np.sqrt(step_x * step_x + step_y * step_y)
+    start = polyline_xy_m[:-1]
+    along = polyline_xy_m[1:] - start
+    step = np.sqrt(along[:, 0] * along[:, 0] + along[:, 1] * along[:, 1])
     length = np.maximum(step, 1e-9)
-    unit_x, unit_y = step_x / length, step_y / length
-    off_x, off_y = points[..., 0, None] - x[:-1], points[..., 1, None] - y[:-1]
-    t = off_x * unit_x + off_y * unit_y
-    low, high = np.zeros(len(length)), length
+    ux, uy = along[:, 0] / length, along[:, 1] / length
+    dx, dy = points[..., 0, None] - start[:, 0], points[..., 1, None] - start[:, 1]
+    low, high = np.zeros(len(length)), length.copy()
     low[0], high[-1] = -np.inf, np.inf
-    t = np.minimum(np.maximum(t, low), high)
-    gap_x, gap_y = off_x - t * unit_x, off_y - t * unit_y
-    square = gap_x * gap_x + gap_y * gap_y
-    nearest = square.argmin(axis=-1)
-    pick = (*np.ogrid[tuple(slice(n) for n in nearest.shape)], nearest)
-    arc = np.concatenate([[0.0], np.cumsum(step[:-1])])
-    side = unit_x[nearest] * gap_y[pick] - unit_y[nearest] * gap_x[pick]
-    return arc[nearest] + t[pick], np.copysign(np.sqrt(square[pick]), side)
+    t = np.minimum(np.maximum(dx * ux + dy * uy, low), high)
+    gx, gy = dx - t * ux, dy - t * uy
+    squared = gx * gx + gy * gy
+    nearest = np.argmin(squared, axis=-1)
+    rows = (*np.indices(nearest.shape, sparse=True), nearest)
+    arc = np.concatenate([[0.0], np.cumsum(step)])[:-1]
+    side = ux[nearest] * gy[rows] - uy[nearest] * gx[rows]
+    return arc[nearest] + t[rows], np.copysign(np.sqrt(squared[rows]), side)
 
 
 def pose_on_polyline(arc_m: Array | float, polyline_xy_m: Array) -> tuple[Array, Array]:

@@ -176,7 +176,7 @@ def read_frame_times(path: Path) -> np.ndarray:
 
 _XY = pa.list_(pa.float64())
 _MAP_SCHEMA = pa.schema([
-    ("element", pa.string()),  # lane, crosswalk, drivable, stop_line, building
+    ("element", pa.string()),  # lane, crosswalk, drivable, stop_line, building, bump
     ("id", pa.string()),
     ("xy_m", _XY),  # a lane's centre line; a ring or segment for the other elements
     ("left_xy_m", _XY), ("right_xy_m", _XY),
@@ -190,6 +190,7 @@ _SHAPES = {
     "drivable": "drivable",
     "stop_line": "stop_lines",
     "building": "buildings",
+    "bump": "bumps",
 }
 _LANE_SCALARS = (
     "speed_limit_mps", "kind", "in_junction", "left_mark", "right_mark", "left_neighbour", "right_neighbour",

@@ -108,7 +108,7 @@ class AgentTracks:
     size_m: np.ndarray  # (N, 3) length, width, height
     speed_mps: np.ndarray  # (N,)
     brake_light: np.ndarray  # (N,) bool
-    indicator: np.ndarray  # (N,) int8: 1 left, -1 right, 0 none
+    indicator: np.ndarray  # (N,) int8: 1 left, -1 right, 2 both (warning lights flash), 0 none
 
     def validate(self, source: str) -> None:
         unknown = set(np.unique(self.category)) - set(AGENT_CATEGORIES)
@@ -169,6 +169,7 @@ class RoadMap:
     drivable: dict[str, np.ndarray] = field(default_factory=dict)  # drivable area beyond lanes; may be empty
     stop_lines: dict[str, np.ndarray] = field(default_factory=dict)  # (2, 2) segments, keyed by lane id
     buildings: dict[str, np.ndarray] = field(default_factory=dict)  # footprints, for the renderer only
+    bumps: dict[str, np.ndarray] = field(default_factory=dict)  # (4, 2) speed bumps
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,16 @@ CAUSE_KINDS = {  # kind -> category
     "green_light": "traffic_light",  # turned green: reason to go again
     "stop_sign": "yield_stop_control",
     "sharp_curve": "road_event",
+    "speed_bump": "road_event",
+    "pedestrian_waiting": "critical_object",  # came up to the road and stopped: no reason to yield
+    "oncoming_vehicle": "critical_object",  # needs the room that we need
+    "risky_vehicle": "critical_object",  # swerves in and out of its lane
+    "neighbour_vehicle": "critical_object",  # beside us, where we want to go
+    "lane_ends": "lane_line",
+    "route_lane": "routing_intent",  # the route lies in another lane
+    "construction": "odd_constraint",
+    "school_bus": "odd_constraint",  # stopped, lights flashing
+    "emergency_vehicle": "odd_constraint",
     "unobserved": "odd_constraint",  # the honest mark of a teacher that saw no cause
 }
 
@@ -74,6 +84,8 @@ AGENT_CATEGORIES = (
     "car",
     "truck",
     "bus",
+    "school_bus",
+    "emergency_vehicle",
     "motorcycle",
     "cyclist",
     "pedestrian",

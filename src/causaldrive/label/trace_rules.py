@@ -99,7 +99,20 @@ _CAUSES: _Alternatives = {  # order matters: the first that matches a clause tak
     "green_light": (rf"\bgreen\b.*{_LIGHT}", rf"{_LIGHT}.*\bgreen\b"),
     "red_light": (rf"\bred\b.*{_LIGHT}", rf"{_LIGHT}.*\bred\b"),
     "yellow_light": (rf"\b(?:yellow|amber)\b.*{_LIGHT}", rf"{_LIGHT}.*\b(?:yellow|amber)\b"),
+    "school_bus": (r"\bschool bus(?:es)?\b",),
+    "emergency_vehicle": (r"\b(?:emergency vehicles?|ambulances?|fire (?:engine|truck)s?|police cars?|sirens?)\b",),
+    "speed_bump": (r"\b(?:speed )?(?:bump|hump)s?\b",),
+    "construction": (r"\b(?:construction|road ?works?|work zone|(?:traffic )?cones?|barriers?)\b",),
+    "lane_ends": (r"\blane (?:\w+ )?(?:ends?|ending|drops?|closes)\b", r"\bend of (?:our|the) lane"),
+    "route_lane": (r"\broute\b.*\blane\b", r"\blane\b.*\broute\b"),
+    "risky_vehicle": (
+        rf"{_CAR}.*\b(?:swerv|weav|erratic|reckless)\w*",
+        rf"\b(?:swerving|weaving|erratic|reckless) {_CAR}",
+    ),
+    "oncoming_vehicle": (rf"\boncoming {_CAR}", rf"{_CAR}.*\b(?:oncoming|towards? us)\b"),
+    "neighbour_vehicle": (rf"{_CAR} (?:\w+ )?(?:beside|alongside|next to) us\b",),
     "cyclist": (r"\b(?:cyclists?|bicycl\w*|bikes?|riders?)\b",),
+    "pedestrian_waiting": (r"\b(?:pedestrians?|persons?|people|walkers?)\b.*\bwait(?:s|ing)?\b.*\b(?:curb|kerb|side)",),
     "pedestrian_crossing": (r"\b(?:pedestrians?|persons?|people|walkers?|child(?:ren)?|jaywalk\w*)\b",),
     "cut_in_vehicle": (
         r"\bcut(?:s|ting)?[- ]in",
@@ -158,9 +171,10 @@ def longitudinal_of(decision: str, reason: str) -> tuple[str, ...]:
 def _why_slow(reason: str) -> str:
     """Slowing is named by its reason: for a light it is a stop, for a person it is yielding."""
     kinds = cause_kinds(reason)
-    if {"red_light", "yellow_light", "stop_sign"} & set(kinds):
+    if {"red_light", "yellow_light", "stop_sign", "school_bus"} & set(kinds):
         return "stop_for_static_constraint"
-    if {"pedestrian_crossing", "cut_in_vehicle"} & set(kinds):
+    yielded = {"pedestrian_crossing", "cut_in_vehicle", "emergency_vehicle", "oncoming_vehicle", "risky_vehicle"}
+    if yielded & set(kinds):
         return "yield"
     return "lead_obstacle_following" if "lead_vehicle" in kinds else "speed_adaptation"
 

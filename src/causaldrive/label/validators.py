@@ -159,8 +159,8 @@ _ELSEWHERE = (
 )
 KEYWORD_RULES = (
     KeywordRule(
-        "a red light or stop sign is named but the car does not slow",
-        re.compile(r"\bred\b.*\blight|\blight\b.*\bred\b|\bstop sign"),
+        "a red light, stop sign or school bus is named but the car does not slow",
+        re.compile(r"\bred\b.*\blight|\blight\b.*\bred\b|\bstop sign|\bschool bus"),
         lambda speed: not (speed.slows or speed.stands),
         re.compile(rf"\bgreen\b|{_ELSEWHERE}"),
         far_is_exempt=True,
@@ -170,6 +170,13 @@ KEYWORD_RULES = (
         re.compile(r"\bgreen\b.*\blight|\blight\b.*\bgreen\b"),
         lambda speed: speed.drop(LIMITS.soon_s) > _BRISK_MPS,
         re.compile(_ELSEWHERE),
+    ),
+    KeywordRule(
+        "a speed bump is named but the car speeds up",
+        re.compile(r"\bspeed (?:bump|hump)"),
+        lambda speed: speed.rise(LIMITS.soon_s) > _BRISK_MPS,
+        re.compile(r"\bpassed|\bbehind us|far ahead"),
+        far_is_exempt=True,
     ),
     KeywordRule(
         "a crossing person or a braking car is named but the car speeds up",

@@ -27,6 +27,8 @@ AGENT_RGB: dict[str, RGB] = {
     "car": (70, 78, 92),
     "truck": (98, 70, 48),
     "bus": (128, 60, 110),
+    "school_bus": (214, 150, 10),
+    "emergency_vehicle": (200, 30, 60),
     "motorcycle": (176, 92, 20),
     "cyclist": (206, 120, 10),
     "pedestrian": (206, 34, 80),
@@ -37,7 +39,7 @@ AGENT_RGB: dict[str, RGB] = {
     "other": (110, 110, 110),
 }
 LIGHT_RGB: dict[str, RGB] = {"red": (236, 26, 22), "yellow": (250, 200, 0), "green": (16, 180, 70), "off": (60, 60, 60)}
-ARROWED = ("car", "truck", "bus", "motorcycle", "cyclist")
+ARROWED = ("car", "truck", "bus", "school_bus", "emergency_vehicle", "motorcycle", "cyclist")
 SMALLEST_M = 1.1
 OVERSAMPLING, SHIFT = 2, 4  # OpenCV takes coordinates in 1/16 pixel
 EGO_DOWN = 0.67  # share of the height above the ego

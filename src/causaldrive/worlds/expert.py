@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from causaldrive.ground.words import STEP_S
-from causaldrive.worlds import bounds, expert_factors
+from causaldrive.worlds import bounds, expert_factors, expert_hazards, expert_lanes
 from causaldrive.worlds.expert_nudge import standing
 from causaldrive.worlds.explanation import Explanation, Factor, Finding, Nudge
 from causaldrive.worlds.route import route_of
@@ -50,16 +50,25 @@ def _assess(history: Sequence[WorldState], context: SceneContext) -> _Assessment
     assert len(history) > 0
     sight = look(history, route_of(context))
     free = bounds.free(sight.speed_mps, context.target_speed_mps)
-    nudging = [f for f in (standing(sight, seen, free) for seen in sight.agents) if f is not None]
-    findings = nudging + _longitudinal_findings(sight, free, context.target_speed_mps, nudging)
+    hazards, handled = expert_hazards.findings(sight, free, context.target_speed_mps)
+    standers = (standing(sight, seen, free) for seen in sight.agents if seen.agent_id not in handled)
+    nudging = [f for f in standers if f is not None]
+    hazards += expert_hazards.waits(sight, nudging)
+    courses = [f.nudge for f in hazards + nudging if f.nudge is not None]
+    hazards += expert_lanes.findings(sight, free, courses)
+    nudging += [f for f in hazards if f.nudge is not None]
+    rest = _longitudinal_findings(sight, free, context.target_speed_mps, nudging, handled)
+    findings = [f for f in hazards if f.nudge is None] + nudging + rest
     nudges = tuple(f.nudge for f in nudging if f.nudge is not None)
     return _Assessment(_weigh(sight, free, findings), nudges, sight)
 
 
-def _longitudinal_findings(sight: Sight, free: float, wish_mps: float, nudging: list[Finding]) -> list[Finding]:
+def _longitudinal_findings(
+    sight: Sight, free: float, wish_mps: float, nudging: list[Finding], handled: set[str]
+) -> list[Finding]:
     found = [expert_factors.curve(sight, free)]
     found += [expert_factors.light(sight, signal, free) for signal in sight.lights]
-    taken = {f.factor.agent_id for f in nudging}
+    taken = {f.factor.agent_id for f in nudging if f.lateral is None} | handled
     course = [f.nudge for f in nudging if f.nudge is not None]
     for seen in sight.agents:
         if seen.agent_id in taken:
@@ -94,11 +103,15 @@ def _weigh(sight: Sight, free: float, findings: list[Finding]) -> Explanation:
     causes.sort(key=lambda f: f.factor.required_acceleration_mps2)
     longitudinal = causes[0].longitudinal if causes else "set_speed_tracking"
     if not causes and free > _BINDS_MPS2:
-        causes = [f for f in findings if f.longitudinal == "set_speed_tracking"]
+        causes = [f for f in findings if f.longitudinal == "set_speed_tracking" and not f.informs]
+        passing = [f for f in findings if f.longitudinal == "acceleration_for_passing"]
+        longitudinal = "acceleration_for_passing" if passing and not causes else longitudinal
+        causes = causes or passing
+    causes = causes or [f for f in findings if f.informs]
     turning = [f for f in findings if f.nudge is not None and f.acts]
     turning = [max(turning, key=lambda f: abs(f.nudge.offset_m))] if turning else []  # type: ignore[union-attr]
     lateral, direction, offset = _lateral(sight, turning)
-    named = tuple(f.factor for f in causes + turning)
+    named = tuple(f.factor for f in causes + [f for f in turning if all(f is not c for c in causes)])
     others = tuple(f.factor for f in findings if all(f.factor is not c for c in named))
     assert longitudinal is not None
     return Explanation(longitudinal, lateral, direction, named, others, min(strictest, free), offset)
@@ -118,6 +131,8 @@ def _lateral(sight: Sight, turning: list[Finding]) -> tuple[str, str | None, flo
         return "lane_keeping", None, 0.0
     nudge = turning[0].nudge
     assert nudge is not None
+    if turning[0].lateral is not None:
+        return turning[0].lateral, turning[0].direction, nudge.offset_m
     half = float(sight.route.half_width_m[sight.route.index(nudge.from_m)])
     inside = abs(nudge.offset_m) + sight.half_width_m <= half + 0.05
     return (
@@ -140,9 +155,13 @@ class ExpertDriver:
 
     def control(self, history: Sequence[WorldState]) -> tuple[float, float]:
         """(acceleration in m/s2, curvature in 1/m) for the next 0.1 s."""
+        return self.command(history, explain(history, self.context))
+
+    def command(self, history: Sequence[WorldState], now: Explanation) -> tuple[float, float]:
+        """The same for one who has the explanation of the last state at hand."""
         seen = _assess(_as_seen(history), self.context)
         wanted = seen.explanation.acceleration_mps2
-        present = explain(history, self.context).acceleration_mps2
+        present = now.acceleration_mps2
         if min(present, wanted) < _EMERGENCY_MPS2:  # met at once, and not kept up when it is over
             wanted = min(present, max(wanted, _EMERGENCY_MPS2))
         ego = history[-1].ego

@@ -97,7 +97,7 @@ def drive(scene: Scene, duration_s: float, disturbance: Disturbance | None = Non
     driver = ExpertDriver(world.context)
     states, explanations, pushed = [world.state], [explain(world.history, world.context)], []
     while not world.finished and world.time_s < duration_s - 1e-6:
-        acceleration, curvature = driver.control(world.history)
+        acceleration, curvature = driver.command(world.history, explanations[-1])
         for push in _active(disturbance, world.time_s, explanations[-1]):
             acceleration += push.acceleration_mps2
             curvature += push.lateral_mps2 / max(world.state.ego.speed_mps, 4.0) ** 2

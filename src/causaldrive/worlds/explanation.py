@@ -43,13 +43,34 @@ class Nudge:
 
 
 @dataclass(frozen=True)
+class Slide(Nudge):
+    """A way sideways from where the car is now (`start_m` on the route): a straight line of `slope` to `offset_m`."""
+
+    start_m: float = 0.0
+    start_offset_m: float = 0.0
+    slope: float = 0.0
+
+    def at(self, arc_m: float) -> float:
+        moved = self.start_offset_m + self.slope * (arc_m - self.start_m)
+        low, high = sorted((self.start_offset_m, self.offset_m))
+        return min(max(moved, low), high)
+
+
+@dataclass(frozen=True)
 class Finding:
-    """A factor with the decision it stands for. `nudge` is its way round; `acts` says that the driver turns out now."""
+    """A factor with the decision it stands for. `nudge` is its way round; `acts` says that the driver turns out now.
+
+    `lateral` names the lateral decision where it is not a nudge; `informs` marks a reason to keep the speed, named when
+    nothing binds.
+    """
 
     factor: Factor
     longitudinal: str | None
     nudge: Nudge | None = None
     acts: bool = False
+    lateral: str | None = None
+    direction: str | None = None
+    informs: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from panda3d.core import (
 )
 
 from causaldrive.worlds.render_look import Look
-from causaldrive.worlds.render_mesh import RGB, Mesh, flat_quads, moved, to_geom
+from causaldrive.worlds.render_mesh import RGB, Mesh, flat_quads, join, moved, to_geom
 from causaldrive.worlds.render_people import (
     CONE_RGB,
     FUR_RGB,
@@ -35,17 +35,21 @@ from causaldrive.worlds.render_people import (
     plain_body,
     sign_body,
 )
+from causaldrive.worlds.render_special import WARNING, emergency_body, school_bus_body, warning_lights
 from causaldrive.worlds.render_vehicles import Size, bus_body, car_body, lamps, truck_body
 from causaldrive.worlds.state import AgentArrays
 
 VIEW_RANGE_M = 160.0
 STRIDE_US, WALKING_MPS = 320_000, 0.3
 SHADOW_RGB = (46, 47, 50)
-LAMP_CATEGORIES = ("car", "truck", "bus")
+LAMP_CATEGORIES = ("car", "truck", "bus", "school_bus", "emergency_vehicle")
+FLASH_US = 400_000
 BODIES: dict[str, Callable[[Size, RGB], Mesh]] = {
     "car": car_body,
     "truck": truck_body,
     "bus": bus_body,
+    "school_bus": school_bus_body,
+    "emergency_vehicle": emergency_body,
     "motorcycle": motorcycle_body,
     "cyclist": cyclist_body,
     "animal": animal_body,
@@ -72,6 +76,7 @@ class Shape:
     stride: int = 0
     brake: bool = False
     indicator: int = 0
+    flash: int = 0  # which half of the warning lights shines
     heading_step: int = 0  # of 24, in local: where the light falls from
 
 
@@ -110,7 +115,8 @@ class AgentNodes:
             rgb,
             stride=_stride(category, float(agents.speed_mps[index]), t_us),
             brake=lamped and bool(agents.brake_light[index]),
-            indicator=int(np.sign(agents.indicator[index])) if lamped else 0,
+            indicator=min(max(int(agents.indicator[index]), -1), WARNING) if lamped else 0,
+            flash=int(t_us // FLASH_US % 2) if lamped and agents.indicator[index] == WARNING else 0,
             heading_step=round(float(agents.yaw_rad[index]) / HEADING_STEP_RAD) % 24,
         )
 
@@ -133,7 +139,7 @@ class AgentNodes:
         node.add_geom(_shadow_geom(shape.category, shape.size_m), _shadow_state())
         node.add_geom(self._body(shape))
         if shape.category in LAMP_CATEGORIES:
-            node.add_geom(_lamp_geom(shape.size_m, shape.category, shape.brake, shape.indicator))
+            node.add_geom(_lamp_geom(shape.size_m, shape.category, shape.brake, shape.indicator, shape.flash))
 
     def _body(self, shape: Shape) -> Geom:
         """The body with this scene's light on it; other lamps do not need another body."""
@@ -161,7 +167,9 @@ def body_mesh(category: str, size_m: Size, rgb: RGB, stride: int = 0) -> Mesh:
 
 
 @lru_cache(maxsize=512)
-def _lamp_geom(size_m: Size, category: str, brake: bool, indicator: int) -> Geom:
+def _lamp_geom(size_m: Size, category: str, brake: bool, indicator: int, flash: int) -> Geom:
+    if indicator == WARNING:
+        return to_geom(join([lamps(size_m, category, brake, 0), warning_lights(size_m, category, flash)]))
     return to_geom(lamps(size_m, category, brake, indicator))
 
 

@@ -13,7 +13,7 @@ import shapely
 from scipy.ndimage import gaussian_filter1d
 
 from causaldrive.clips.geometry import Array, arc_lengths, pose_on_polyline, project_on_polyline, wrap_angle
-from causaldrive.clips.types import RoadMap
+from causaldrive.clips.types import Lane, RoadMap
 from causaldrive.worlds.state import SceneContext
 
 SPACING_M = 1.0
@@ -36,6 +36,10 @@ class Route:
         self.yaw_rad = np.unwrap(np.arctan2(step[:, 1], step[:, 0]))
         self.curvature_1pm = gaussian_filter1d(np.gradient(self.yaw_rad, SPACING_M), _SMOOTH_M / SPACING_M)
         self._road = context.road
+
+    @property
+    def road(self) -> RoadMap:
+        return self._road
 
     def index(self, arc_m: float) -> int:
         return min(max(round(arc_m / SPACING_M), 0), len(self.xy_m) - 1)
@@ -71,6 +75,35 @@ class Route:
         nearest = np.argmin(gap, axis=1)
         found = gap[np.arange(len(gap)), nearest] < 6.0
         return np.where(found, width[nearest] / 2, _DEFAULT_HALF_WIDTH_M)
+
+    def same_way(self, xy_m: Array, yaw_rad: float) -> bool:
+        """A lane runs there within 1 rad of that heading."""
+        return self._lane_at(xy_m, yaw_rad) is not None
+
+    def lane_end_m(self, xy_m: Array, near_arc_m: float) -> float | None:
+        """Arc of the route beside the end of the lane at a place, None where that lane goes on as far as the route."""
+        i = self.index(near_arc_m)
+        lane = self._lane_at(xy_m, float(self.yaw_rad[i]))
+        for _ in range(8):
+            if lane is None or not lane.successors:
+                break
+            lane = self._road.lanes.get(lane.successors[0])
+        if lane is None:
+            return None
+        end = float(self.project(lane.centre_xy_m[-1], near_arc_m, 400.0)[0])
+        return end if end < self.length_m - 40.0 else None
+
+    def _lane_at(self, xy_m: Array, yaw_rad: float) -> Lane | None:
+        """The lane at a place that runs within 1 rad of a heading."""
+        for lane in self._road.lanes.values():
+            centre = lane.centre_xy_m
+            gap = np.linalg.norm(centre - xy_m, axis=1)
+            i = min(int(np.argmin(gap)), len(centre) - 2)
+            if gap.min() > 3.0 or abs(wrap_angle(_headings(centre)[i] - yaw_rad)) > 1.0:
+                continue
+            if abs(float(project_on_polyline(np.asarray(xy_m, float), centre)[1])) < _lane_width(lane) / 2:
+                return lane
+        return None
 
     def paved_m(self, arc_m: float, side: int) -> float:
         """How far the pavement reaches to the left (+1) or right (-1) of the route at an arc length, at most 7 m."""

@@ -13,10 +13,45 @@ import numpy as np
 
 from causaldrive.ground.errors import UserError, unknown_name
 from causaldrive.ground.words import RESERVED_SEED
-from causaldrive.worlds.families import cut_in, lead_brakes, pedestrian_crosses, red_light, sharp_curve, stopped_car
+from causaldrive.worlds.families import (
+    construction,
+    curvy_road,
+    cut_in,
+    cyclist_overtake,
+    emergency_vehicle,
+    lane_change,
+    lane_change_prep,
+    lane_ends,
+    lead_brakes,
+    no_yield,
+    nudge_prep,
+    oncoming_narrow,
+    pass_intersection,
+    pedestrian_crosses,
+    red_light,
+    resume_green,
+    risky_driver,
+    school_bus,
+    sharp_curve,
+    speed_bump,
+    stop_for_lead,
+    stop_sign,
+    stopped_car,
+    van_jaywalker,
+)
 from causaldrive.worlds.families.draft import Draft, Scene, SceneSpec, default_camera, finish
 
-__all__ = ["FAMILIES", "Family", "Scene", "SceneSpec", "build_scene", "check_seeds", "default_camera", "draw_specs"]
+__all__ = [
+    "CORE_FAMILIES",
+    "FAMILIES",
+    "Family",
+    "Scene",
+    "SceneSpec",
+    "build_scene",
+    "check_seeds",
+    "default_camera",
+    "draw_specs",
+]
 
 
 @dataclass(frozen=True)
@@ -28,10 +63,17 @@ class Family:
     draw: Callable[[np.random.Generator, bool], Draft]
 
 
+_CORE = (lead_brakes, red_light, pedestrian_crosses, cut_in, stopped_car, sharp_curve)
+_WIDER = (
+    stop_for_lead, stop_sign, resume_green, lane_change, lane_ends, speed_bump, construction, risky_driver,
+    curvy_road, lane_change_prep, nudge_prep, pass_intersection, no_yield,
+    school_bus, emergency_vehicle, oncoming_narrow, cyclist_overtake, van_jaywalker,
+)  # fmt: skip
 FAMILIES: dict[str, Family] = {
     module.__name__.rsplit(".", 1)[1]: Family(module.DESCRIPTION, module.FOCUS_KIND, module.draw)
-    for module in (lead_brakes, red_light, pedestrian_crosses, cut_in, stopped_car, sharp_curve)
+    for module in (*_CORE, *_WIDER)
 }
+CORE_FAMILIES = tuple(FAMILIES)[: len(_CORE)]  # what is drawn where nobody chooses
 
 
 def draw_specs(count: int, first_seed: int, families: Sequence[str] | None = None) -> list[SceneSpec]:
@@ -39,7 +81,7 @@ def draw_specs(count: int, first_seed: int, families: Sequence[str] | None = Non
 
     Raises UserError for an unknown family, a negative count or seed, and seeds that are reserved.
     """
-    names = tuple(families) if families else tuple(FAMILIES)
+    names = tuple(families) if families else CORE_FAMILIES
     for name in names:
         _family(name)
     check_seeds(first_seed, count)

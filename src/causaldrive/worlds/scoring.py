@@ -18,6 +18,7 @@ from shapely.prepared import prep
 from causaldrive.clips.geometry import box_corners, project_on_polyline, to_frame, wrap_angle
 from causaldrive.clips.types import RoadMap
 from causaldrive.ground.words import STEP_S
+from causaldrive.worlds.sign_rules import SignRules, front_xy
 from causaldrive.worlds.state import SceneContext, WorldState
 
 SHRINK = 0.98
@@ -25,6 +26,7 @@ CLOSE_M = 0.5
 SPEEDING_FACTOR, SPEEDING_S = 1.25, 1.0
 WRONG_WAY_RAD, WRONG_WAY_S = np.deg2rad(120.0), 3.0  # a nudge may use the oncoming lane briefly
 PROGRESS_FOR_FULL_SCORE = 0.8
+RULES = {"red_light", "stop_sign", "school_bus", "wrong_way", "speeding"}
 
 # Comfort bounds of the released recipe (spec 3.2); all are symmetric except longitudinal acceleration.
 ACCELERATION_BOUNDS_MPS2 = (-4.05, 2.40)
@@ -35,7 +37,7 @@ YAW_RATE_RADPS = 0.95
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened at one tick: collision, off_road, red_light, wrong_way, speeding, close_encounter."""
+    """Something that happened at one tick: collision, off_road, close_encounter, or a rule of RULES."""
 
     kind: str
     t_us: int
@@ -57,6 +59,7 @@ class Scorer:
     _off_road: bool = False
 
     def __post_init__(self) -> None:
+        self._signs = SignRules(self.context)
         self._surface = prep(road_surface(self.context.road))
         lanes = [lane for lane in self.context.road.lanes.values() if not lane.in_junction]
         self._lanes = [(Polygon(np.concatenate([lane.left_xy_m, lane.right_xy_m[::-1]])), lane) for lane in lanes]
@@ -74,6 +77,8 @@ class Scorer:
         self._off_road = outside
         if self._previous is not None:
             self._red_lights(self._previous, state)
+            for kind, detail in self._signs.add(self._previous, state):
+                self._note(kind, state, detail)
         self._lane_rules(state)
         self._previous = state
 
@@ -114,7 +119,7 @@ class Scorer:
             if lights.state[index] != "red":
                 continue
             stop, yaw = lights.stop_xy_in_local_m[index], float(lights.yaw_rad[index])
-            old, new = (to_frame(_front_xy(state), stop, yaw) for state in (before, now))
+            old, new = (to_frame(front_xy(state), stop, yaw) for state in (before, now))
             if old[0] <= 0 < new[0] and abs(new[1]) < 1.8 and abs(wrap_angle(now.ego.yaw_rad - yaw)) < 1.0:
                 self._note("red_light", now, f"passed the stop line of red light {lights.ids[index]}")
 
@@ -149,12 +154,6 @@ def road_surface(road: RoadMap) -> shapely.Geometry:
     rings += list(road.drivable.values())
     polygons = [Polygon(ring).buffer(0.15, join_style="mitre") for ring in rings if len(ring) >= 3]
     return shapely.union_all(polygons)
-
-
-def _front_xy(state: WorldState) -> np.ndarray:
-    ego = state.ego
-    ahead = ego.rear_axle_to_centre_m + ego.size_m[0] / 2
-    return ego.xy_in_local_m + ahead * np.array([np.cos(ego.yaw_rad), np.sin(ego.yaw_rad)])
 
 
 def _lane_yaw(centre_xy_m: np.ndarray, xy_m: np.ndarray) -> float:
@@ -209,7 +208,7 @@ def score_drive(events: list[Event], states: list[WorldState], route_xy_m: np.nd
         at_fault_collision=fault,
         any_collision="collision" in kinds,
         off_road=off_road,
-        rule_breaking=bool(kinds & {"red_light", "wrong_way", "speeding"}),
+        rule_breaking=bool(kinds & RULES),
         close_encounter="close_encounter" in kinds,
         distance_m=distance,
         progress=progress,

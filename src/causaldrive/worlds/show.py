@@ -42,10 +42,11 @@ class ShowConfig:
 
 
 def run_list(config: ListConfig) -> None:
-    """Print a line for each family."""
+    """Print a line for each family: name, the cause kind it is about, its variants, what happens."""
     width = max(len(name) for name in FAMILIES)
+    kinds = max(len(family.focus_kind) for family in FAMILIES.values())
     for name, family in FAMILIES.items():
-        print(f"{name:<{width}}  {family.description}")
+        print(f"{name:<{width}}  {family.focus_kind:<{kinds}}  cause, harmless  {family.description}")
 
 
 def run_show(config: ShowConfig) -> None:

@@ -15,7 +15,7 @@ from causaldrive.clips.geometry import wrap_angle
 from causaldrive.worlds.route import Route
 from causaldrive.worlds.state import WorldState
 
-VEHICLES = ("car", "truck", "bus", "motorcycle")
+VEHICLES = ("car", "truck", "bus", "motorcycle", "school_bus", "emergency_vehicle")
 _REACH_M = 90.0
 _RATE_STEPS = 5  # rates come from 0.5 s of motion
 

@@ -25,7 +25,7 @@ class AgentArrays:
     speed_mps: np.ndarray = field(default_factory=lambda: np.zeros(0))
     size_m: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))  # length, width, height
     brake_light: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-    indicator: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))  # 1 left, -1 right
+    indicator: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))  # 1 left, -1 right, 2 both
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -77,6 +77,8 @@ class Draft:
     stop_arcs_m: tuple[tuple[str, str, float], ...] = ()
     agent_rgb: dict[str, list[int]] = field(default_factory=dict)
     focus_id: str | None = None
+    weather: dict = field(default_factory=dict)  # looks that replace the drawn ones
+    route_lane: int | None = None  # where the way to go lies, when not in the ego's lane
 
     @property
     def shape(self) -> RoadShape:
@@ -98,6 +100,15 @@ class Draft:
         self.agent_rgb[name] = list(_CARS[self.rng.integers(len(_CARS))])
         size = (round(length, 2), round(min(width, 1.92), 2), round(height, 2))
         self.actors.append(Actor(name, "car", size, line, arc_m, offset_m, speed_mps, wish_mps, events=events))
+
+    def add_object(self, name: str, category: str, size_m: tuple[float, float, float], line: str, arc_m: float,
+                   offset_m: float, rgb: tuple[int, int, int], *, speed_mps: float = 0.0, turned_rad: float = 0.0,
+                   wish_mps: float | None = None, events: tuple[Event, ...] = ()) -> None:  # fmt: skip
+        """Anything that is not a drawn car or a walking person: its size and colour are given."""
+        self.agent_rgb[name] = list(rgb)
+        self.actors.append(
+            Actor(name, category, size_m, line, arc_m, offset_m, speed_mps, wish_mps, turned_rad, events)
+        )
 
     def place_last(self, offset_m: float) -> None:
         """Move the actor added last sideways, once its drawn width is known."""
@@ -151,10 +162,12 @@ def default_camera() -> Camera:
 def finish(draft: Draft, spec: SceneSpec, focus_kind: str) -> Scene:
     """Turn a draft into a scene: route along the ego's lane, ego on it, looks."""
     forward, shape = draft.road.forward, draft.shape
-    route = forward.offset_line(draft.ego_offset_m, 0.0, float(math.floor(shape.length_m)), every_m=1.0)
+    lane = draft.ego_lane if draft.route_lane is None else draft.route_lane
+    route = forward.offset_line(shape.forward_offset_m(lane), 0.0, float(math.floor(shape.length_m)), every_m=1.0)
     x, y, yaw = forward.pose(EGO_START_M, draft.ego_offset_m)
     ego = EgoState(np.array([x, y]), yaw, draft.start_mps)
-    context = SceneContext(draft.road.road_map, route, draft.target_mps, default_camera(), _draw_looks(draft))
+    context = SceneContext(draft.road.road_map, route, draft.target_mps, default_camera(),
+                           _draw_looks(draft) | draft.weather)  # fmt: skip
     script = Script(draft.lines, tuple(draft.actors), draft.heads, draft.program, draft.stop_arcs_m)
     duration = round(float(draft.rng.uniform(16.0, 20.0)), 1)
     return Scene(spec, context, ego, script, duration, draft.focus_id, focus_kind)

@@ -25,12 +25,12 @@ def draw(rng: np.random.Generator, harmless: bool) -> Draft:
     if harmless:
         _add_harmless(draft, arc, side)
     else:
-        _add_crossing(draft, arc, side)
+        add_crossing(draft, arc, side)
     add_bystanders(draft, parked_right=False)
     return draft
 
 
-def _add_crossing(draft: Draft, arc_m: float, side: float) -> None:
+def add_crossing(draft: Draft, arc_m: float, side: float) -> None:
     """Starts so early that the ego can stop in comfort, and so late that it has to.
 
     The ego at v needs v/4.4 s to stop at 2.2 m/s2, 7.2 m of margin (front and distance kept), and its reaction time.
@@ -43,7 +43,7 @@ def _add_crossing(draft: Draft, arc_m: float, side: float) -> None:
     arrival = max(0.8 + 7.2 / v + v / 4.4, (from_curb + 1.2) / pace + lateness)
     start = draft.ego_offset_m + side * (_IN_WAY_M + pace * (arrival - lateness))
     end = (shape.right_edge_m if side > 0 else shape.left_edge_m) - side * 2.0
-    line = _across(draft, arc_m, start, end)
+    line = across(draft, arc_m, start, end)
     go = Event(Trigger("arrival", arrival, arc_m), speed_mps=pace)
     stop = Event(Trigger("elapsed", line.length_m / pace), speed_mps=0.0)
     draft.add_pedestrian("pedestrian", line, 0.0, events=(go, stop))
@@ -58,11 +58,11 @@ def _add_harmless(draft: Draft, arc_m: float, side: float) -> None:
         )
         return
     curb = shape.left_edge_m if side > 0 else shape.right_edge_m
-    line = _across(draft, arc_m, curb + side * 1.2, draft.ego_offset_m)
+    line = across(draft, arc_m, curb + side * 1.2, draft.ego_offset_m)
     draft.add_pedestrian("pedestrian", line, 0.0, turned_rad=math.pi)
 
 
-def _across(draft: Draft, arc_m: float, from_offset_m: float, to_offset_m: float) -> Path:
+def across(draft: Draft, arc_m: float, from_offset_m: float, to_offset_m: float) -> Path:
     """A straight walking line across the road at an arc length."""
     x, y, yaw = draft.road.forward.pose(arc_m, from_offset_m)
     turn = math.pi / 2 if to_offset_m > from_offset_m else -math.pi / 2

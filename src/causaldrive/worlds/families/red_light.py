@@ -19,10 +19,10 @@ _HEAD_BEYOND_M = 7.5  # beyond the stop line, so that it stays in the picture of
 
 def draw(rng: np.random.Generator, harmless: bool) -> Draft:
     draft = draw_draft(rng, junction_s=float(rng.uniform(6.5, 9.0)))
-    _add_heads(draft)
+    add_heads(draft)
     draft.program = (SignalStage("green", "red"),) if harmless else _program(draft)
     draft.focus_id = f"light_main_{draft.ego_lane}"
-    _add_cross_traffic(draft, harmless)
+    add_cross_traffic(draft, harmless)
     if draft.shape.forward_lanes == 2 and rng.random() < 0.4:
         offset = draft.shape.forward_offset_m(1 - draft.ego_lane)
         draft.add_car("neighbour", "forward", draft.arc_after(rng.uniform(-0.5, 2.0)), offset, draft.start_mps)
@@ -54,7 +54,7 @@ def _program(draft: Draft) -> tuple[SignalStage, ...]:
     )
 
 
-def _add_heads(draft: Draft) -> None:
+def add_heads(draft: Draft) -> None:
     """One head over each approach lane, facing the traffic that it stops."""
     shape, forward, crossing = draft.shape, draft.road.forward, draft.road.crossing
     assert crossing is not None and shape.junction_at_m is not None
@@ -72,7 +72,7 @@ def _add_heads(draft: Draft) -> None:
         hx, hy, _ = forward.pose(far - _HEAD_BEYOND_M, offset + 0.4)
         lane_id = draft.road.lane_id_at(lane, far + 0.5).replace("forward", "opposite")
         heads.append(SignalHead(f"light_back_{lane}", lane_id, "main", (x, y), (hx, hy, _HEAD_HEIGHT_M), yaw + math.pi))
-    in_arc, out_arc = _cross_stops(draft)
+    in_arc, out_arc = cross_stops(draft)
     for way, sign, arc, ahead in (("rightward", -1, in_arc, 1), ("leftward", 1, out_arc, -1)):
         x, y, yaw = crossing.pose(arc, sign * shape.lane_width_m / 2)
         hx, hy, _ = crossing.pose(arc + ahead * 2.0, sign * (shape.junction_half_m + 1.0))
@@ -81,18 +81,18 @@ def _add_heads(draft: Draft) -> None:
     draft.heads = tuple(heads)
 
 
-def _cross_stops(draft: Draft) -> tuple[float, float]:
+def cross_stops(draft: Draft) -> tuple[float, float]:
     """Arcs of the two stop lines on the crossing line."""
     shape = draft.shape
     return (CROSS_ARM_M - shape.left_edge_m - STOP_SETBACK_M, CROSS_ARM_M - shape.right_edge_m + STOP_SETBACK_M)
 
 
-def _add_cross_traffic(draft: Draft, harmless: bool) -> None:
+def add_cross_traffic(draft: Draft, harmless: bool) -> None:
     """Cars on the cross road: they pass while we wait, and wait while we pass."""
     shape, rng, crossing = draft.shape, draft.rng, draft.road.crossing
     assert crossing is not None and shape.junction_at_m is not None
     draft.lines |= {"rightward": crossing, "leftward": crossing.reversed()}
-    in_arc, out_arc = _cross_stops(draft)
+    in_arc, out_arc = cross_stops(draft)
     far = 2 * shape.junction_at_m - shape.stop_at_m
     stops = {"rightward": in_arc, "leftward": crossing.length_m - out_arc}
     backward_stop = draft.lines["backward"].length_m - far
