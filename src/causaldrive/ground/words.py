@@ -47,6 +47,9 @@ CAUSE_KINDS = {  # kind -> category
     "yellow_light": "traffic_light",
     "green_light": "traffic_light",  # turned green: reason to go again
     "stop_sign": "yield_stop_control",
+    "crossing_vehicle": "critical_object",  # has the right of way at a junction, or came first at an all-way stop
+    "oncoming_vehicle": "critical_object",  # goes first before our left turn
+    "merging_vehicle": "critical_object",  # on the road that we merge into, or in the roundabout
     "sharp_curve": "road_event",
     "unobserved": "odd_constraint",  # the honest mark of a teacher that saw no cause
 }
@@ -83,6 +86,7 @@ AGENT_CATEGORIES = (
     "sign",
     "other",
 )
+RIGHT_OF_WAY_KINDS = ("all_way_stop", "stop", "yield", "left_turn", "merge", "roundabout")
 LIGHT_STATES = ("off", "red", "yellow", "green")
 
 HISTORY_STEPS = 16  # poses at 10 Hz, the last is t0

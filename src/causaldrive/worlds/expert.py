@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from causaldrive.ground.words import STEP_S
-from causaldrive.worlds import bounds, expert_factors
+from causaldrive.worlds import bounds, expert_factors, expert_junctions
 from causaldrive.worlds.expert_nudge import standing
 from causaldrive.worlds.explanation import Explanation, Factor, Finding, Nudge
 from causaldrive.worlds.route import route_of
@@ -51,7 +51,9 @@ def _assess(history: Sequence[WorldState], context: SceneContext) -> _Assessment
     sight = look(history, route_of(context))
     free = bounds.free(sight.speed_mps, context.target_speed_mps)
     nudging = [f for f in (standing(sight, seen, free) for seen in sight.agents) if f is not None]
-    findings = nudging + _longitudinal_findings(sight, free, context.target_speed_mps, nudging)
+    junction = expert_junctions.findings(sight, context.road, free, context.target_speed_mps)
+    told = nudging + [f for f in junction if f.longitudinal is not None]
+    findings = nudging + junction + _longitudinal_findings(sight, free, context.target_speed_mps, told)
     nudges = tuple(f.nudge for f in nudging if f.nudge is not None)
     return _Assessment(_weigh(sight, free, findings), nudges, sight)
 

@@ -8,15 +8,33 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from causaldrive.ground.errors import UserError, unknown_name
 from causaldrive.ground.words import RESERVED_SEED
-from causaldrive.worlds.families import cut_in, lead_brakes, pedestrian_crosses, red_light, sharp_curve, stopped_car
-from causaldrive.worlds.families.draft import Draft, Scene, SceneSpec, default_camera, finish
+from causaldrive.worlds.families import (
+    cut_in,
+    four_way_stop,
+    lead_brakes,
+    pedestrian_crosses,
+    ramp_merge,
+    red_light,
+    roundabout,
+    sharp_curve,
+    stopped_car,
+    sumo_draft,
+    town_drive,
+    unprotected_left_turn,
+)
+from causaldrive.worlds.families.draft import Scene, SceneSpec, default_camera, finish
 
-__all__ = ["FAMILIES", "Family", "Scene", "SceneSpec", "build_scene", "check_seeds", "default_camera", "draw_specs"]
+__all__ = [
+    "CORE_FAMILIES", "FAMILIES", "Family", "Scene", "SceneSpec", "build_scene", "check_seeds", "default_camera",
+    "draw_specs",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,21 +43,28 @@ class Family:
 
     description: str
     focus_kind: str
-    draw: Callable[[np.random.Generator, bool], Draft]
+    draw: Callable[[np.random.Generator, bool], Any]
+    finish: Callable[[Any, SceneSpec, str], Scene] = finish
 
 
-FAMILIES: dict[str, Family] = {
-    module.__name__.rsplit(".", 1)[1]: Family(module.DESCRIPTION, module.FOCUS_KIND, module.draw)
-    for module in (lead_brakes, red_light, pedestrian_crosses, cut_in, stopped_car, sharp_curve)
-}
+def _families(modules: Sequence[ModuleType], finish: Callable[[Any, SceneSpec, str], Scene]) -> dict[str, Family]:
+    return {m.__name__.rsplit(".", 1)[1]: Family(m.DESCRIPTION, m.FOCUS_KIND, m.draw, finish) for m in modules}
+
+
+_CORE = _families((lead_brakes, red_light, pedestrian_crosses, cut_in, stopped_car, sharp_curve), finish)
+_ON_SUMO = _families((four_way_stop, unprotected_left_turn, ramp_merge, roundabout, town_drive), sumo_draft.finish)
+FAMILIES: dict[str, Family] = {**_CORE, **_ON_SUMO}
+CORE_FAMILIES = tuple(_CORE)  # what is drawn when no family is named: recorded scenes depend on these and their order
 
 
 def draw_specs(count: int, first_seed: int, families: Sequence[str] | None = None) -> list[SceneSpec]:
     """Specs of `count` consecutive seeds; any 2 x families consecutive ones cover each family in both variants.
 
+    Without `families` the six core families are drawn.
+
     Raises UserError for an unknown family, a negative count or seed, and seeds that are reserved.
     """
-    names = tuple(families) if families else tuple(FAMILIES)
+    names = tuple(families) if families else CORE_FAMILIES
     for name in names:
         _family(name)
     check_seeds(first_seed, count)
@@ -66,7 +91,7 @@ def build_scene(spec: SceneSpec) -> Scene:
     family = _family(spec.family)
     check_seeds(spec.seed)
     rng = np.random.default_rng([spec.seed, zlib.crc32(spec.family.encode()), int(spec.harmless)])
-    return finish(family.draw(rng, spec.harmless), spec, family.focus_kind)
+    return family.finish(family.draw(rng, spec.harmless), spec, family.focus_kind)
 
 
 def _family(name: str) -> Family:

@@ -20,6 +20,15 @@ HISTORY_STATES = 21  # 2.0 s at 10 Hz, both ends included
 _END_MARGIN_M = 30.0
 
 
+def _traffic_of(scene: Scene) -> TrafficSource:
+    """The source that the scene names: SUMO where it has a plan for it, else its script."""
+    if scene.sumo is None:
+        return ScriptedTraffic(scene.script, scene.ego)
+    from causaldrive.worlds.sumo_traffic import SumoTraffic  # libsumo is loaded only for scenes that need it
+
+    return SumoTraffic(scene.sumo, scene.ego)
+
+
 @dataclass(frozen=True)
 class TownSnapshot:
     """A moment of a town. Holds references to values that are never changed in place."""
@@ -35,7 +44,7 @@ class TownWorld:
     def __init__(self, scene: Scene, traffic: TrafficSource | None = None):
         self.scene = scene
         self.context: SceneContext = scene.context
-        self.traffic: TrafficSource = traffic or ScriptedTraffic(scene.script, scene.ego)
+        self.traffic: TrafficSource = traffic or _traffic_of(scene)
         self._steps = 0
         self.history: list[WorldState] = [WorldState(0, scene.ego, self.traffic.agents(), self.traffic.lights())]
 
