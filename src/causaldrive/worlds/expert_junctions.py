@@ -24,12 +24,13 @@ from causaldrive.worlds.state import WorldState
 _REACH_M = 55.0  # gates nearer than this are looked at
 _ON_ROUTE_M, _ALONG_RAD = 1.3, 0.6
 _ZONE_M = 2.2  # centre lines nearer than this conflict
-_BACK_M, _AHEAD_M, _SAMPLE_M = 110.0, 25.0, 0.5
+_BACK_M, _BEFORE_M, _AHEAD_M, _SAMPLE_M = 110.0, 15.0, 25.0, 0.5
 _ON_WAY_M, _ON_WAY_RAD = 1.7, 0.6
 _STOOD_MPS, _STOOD_NEAR_M = 0.3, 4.0
 _STOP_MARGIN_M, _WAIT_MARGIN_M = 0.9, 1.2
 _OUR_ACCELERATION, _THEIR_ACCELERATION = 1.5, 2.0
 _AFTER_US_S, _AFTER_THEM_S = 1.5, 0.3
+_PAST_LINE_M, _WAITS_US = 1.0, 900_000
 _MUST_GO_MPS2 = 6.0  # harder braking than this is not asked for: the junction is left instead
 _MERGE_COMFORT_MPS2, _MERGE_AHEAD_M, _MERGE_REAR_M, _MERGE_REAR_S = 2.0, 3.0, 3.0, 1.0
 _SIGNED = ("all_way_stop", "stop")
@@ -125,9 +126,9 @@ def _claim(sight: Sight, gate: Gate, rival: Rival, other: _Other, free: float, w
 
 
 def _wait_bound(sight: Sight, gate: Gate, rival: Rival, free_mps2: float) -> float | None:
-    """Wait at the line, or before the rival's way once past it; left turns wait inside the junction."""
+    """Wait at the line, or before the rival's way once past it."""
     place = rival.our_enter_m - _WAIT_MARGIN_M
-    if gate.way.kind != "left_turn" and sight.front_m < gate.stop_m + 1.0:
+    if sight.front_m < gate.stop_m + _PAST_LINE_M:
         place = min(gate.stop_m - _STOP_MARGIN_M, place)
     distance = place - sight.front_m
     if distance < -_WAIT_MARGIN_M or bounds.required_to_stop(sight.speed_mps, distance + 1.0) > _MUST_GO_MPS2:
@@ -141,17 +142,26 @@ def _goes_first(sight: Sight, gate: Gate, rival: Rival, other: _Other, wish_mps:
     if gate.way.kind == "all_way_stop" and before_line:
         return _came_first(sight, gate, rival, other)
     to_zone = rival.enter_m - other.nose_m
-    through = rival.leave_m - other.tail_m
-    if other.speed_mps < 0.3 and to_zone > 0.0 and before_line and not _green(sight.history[-1], rival.approach):
+    if to_zone > 0.0 and _lets_us_go(sight, rival, other, before_line):
         return False
-    quick = max(other.speed_mps, 3.0)
-    enters = _time(to_zone, quick if not before_line else other.speed_mps, _THEIR_ACCELERATION, max(quick, 14.0))
-    leaves = through / max(other.speed_mps, 2.5)
+    enters = _time(to_zone, other.speed_mps, _THEIR_ACCELERATION if other.speed_mps < 8.0 else 0.0, 14.0)
+    leaves = (rival.leave_m - other.tail_m) / max(other.speed_mps, 2.5)
     ours_in = _time(rival.our_enter_m - sight.front_m, sight.speed_mps, _OUR_ACCELERATION, wish_mps)
+    if sight.front_m > gate.stop_m + _PAST_LINE_M and to_zone > 0.0:
+        return enters < ours_in  # we are in the junction already: who is there first goes on
     length = sight.front_m - sight.rear_m
     ours_out = _time(rival.our_leave_m + length - sight.front_m, sight.speed_mps, _OUR_ACCELERATION, wish_mps)
-    steady = _time(to_zone, max(other.speed_mps, 0.5), 0.0, 50.0) if other.speed_mps > 4.0 else enters
-    return min(enters + 0.5, steady) < ours_out + _AFTER_US_S and leaves + _AFTER_THEM_S > ours_in
+    return enters < ours_out + _AFTER_US_S and leaves + _AFTER_THEM_S > ours_in
+
+
+def _lets_us_go(sight: Sight, rival: Rival, other: _Other, before_line: bool) -> bool:
+    """It stands: at its line without a green light, or for a while inside the junction."""
+    since = _stands_since(sight, other.agent_id)
+    if since is None:
+        return False
+    if before_line:
+        return not _green(sight.history[-1], rival.approach)
+    return sight.t_us - since > _WAITS_US
 
 
 def _time(distance_m: float, speed_mps: float, acceleration: float, top_mps: float) -> float:
@@ -236,10 +246,18 @@ def _others(state: WorldState, rival: Rival, gate: Gate) -> Iterator[_Other]:
         if agents.category[row] not in (*VEHICLES, "cyclist") or tail > rival.leave_m or nose < 2.0:
             continue
         before = nose < rival.starts_m
-        told = int(agents.indicator[row]) if gate.way.kind not in ("merge", "roundabout") else rival.turn
-        if before and (told != rival.turn or _held(state, rival.approach)):
+        if _turns_off(gate.way.kind, rival, int(agents.indicator[row]), before):
+            continue
+        if before and _held(state, rival.approach):
             continue
         yield _Other(agents.ids[row], nose, tail, float(agents.speed_mps[row]), half)
+
+
+def _turns_off(kind: str, rival: Rival, indicator: int, before: bool) -> bool:
+    """Does its indicator say that it takes another way than the rival's? Signalling right leaves a roundabout."""
+    if kind == "roundabout":
+        return indicator < 0
+    return before and kind != "merge" and indicator != rival.turn
 
 
 def _seen_since(sight: Sight, agent_id: str) -> int:
@@ -285,10 +303,10 @@ def _rival(route: Route, road: RoadMap, foe: str, stop_m: float, end_m: float) -
     line = line[np.concatenate([[True], np.linalg.norm(np.diff(line, axis=0), axis=1) > 1e-3])]
     starts = float(arc_lengths(np.concatenate(before))[-1]) if before else 0.0
     inside = sum(float(arc_lengths(lane.centre_xy_m)[-1]) for lane in inner)
-    at = np.arange(max(starts - 2.0, 0.0), starts + inside + _AHEAD_M, _SAMPLE_M)
+    at = np.arange(max(starts - _BEFORE_M, 0.0), starts + inside + _AHEAD_M, _SAMPLE_M)
     xy, _ = pose_on_polyline(at, line)
     arc, offset = route.project(xy, stop_m)
-    zone = (np.abs(offset) < _ZONE_M) & (arc > stop_m - 1.0) & (arc < end_m + 8.0)
+    zone = (np.abs(offset) < _ZONE_M) & (arc > stop_m - _BEFORE_M) & (arc < end_m + 8.0)
     if not zone.any():
         return None
     first = int(np.argmax(zone))

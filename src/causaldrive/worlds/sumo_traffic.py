@@ -34,7 +34,7 @@ _LETTERS = {"r": "red", "u": "red", "s": "red", "y": "yellow", "Y": "yellow", "g
 _OPTIONS = (
     "--step-length", str(STEP_S), "--no-step-log", "true", "--no-warnings", "true", "--xml-validation", "never",
     "--time-to-teleport", "-1", "--collision.action", "none", "--lanechange.duration", "2.5",
-    "--duration-log.disable", "true", "--default.speeddev", "0",
+    "--duration-log.disable", "true", "--insertion-checks", "none", "--default.speeddev", "0",
 )  # fmt: skip
 
 
@@ -128,11 +128,21 @@ class SumoTraffic:
             self._add_everyone()
             self._sumo.simulationStep()
             self._subscribe()
+            self._check_all_there()
         except (self._sumo.TraCIException, self._sumo.FatalTraCIError) as error:
             raise UserError(
                 f"SUMO does not play the scene on {self.plan.network} ({error}); the scene's edges and places must be "
                 "those of the network, so correct the plan or convert the network again."
             ) from None
+
+    def _check_all_there(self) -> None:
+        there = {*self._sumo.vehicle.getIDList(), *self._sumo.person.getIDList()}
+        late = [a.agent_id for a in (*self.plan.cars, *self.plan.walkers) if not a.depart_s and a.agent_id not in there]
+        if late:
+            raise UserError(
+                f"SUMO finds no room for {late[0]!r} ({len(late)} agents in all) on {self.plan.network.name}; expected "
+                "a place clear of others, at a speed from which it can stop at the junction ahead, so correct the plan."
+            )
 
     def _add_everyone(self) -> None:
         for car in self.plan.cars:

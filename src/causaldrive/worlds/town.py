@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from causaldrive.clips.geometry import project_on_polyline
 from causaldrive.ground.words import STEP_S, STEP_US
 from causaldrive.worlds.families.draft import Scene
@@ -65,6 +67,9 @@ class TownWorld:
         route = self.context.route_xy_in_local_m
         end = route[-1] - self.state.ego.xy_in_local_m
         if float(end @ end) > 100.0**2:
+            return False
+        nearest = int(np.argmin(np.sum((route - self.state.ego.xy_in_local_m) ** 2, axis=1)))
+        if nearest < len(route) - 200:  # a way that comes back near its end is not at its end
             return False
         past, _ = project_on_polyline(self.state.ego.xy_in_local_m, route[-200:])
         total, _ = project_on_polyline(route[-1], route[-200:])

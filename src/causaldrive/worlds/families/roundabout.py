@@ -9,6 +9,7 @@ from causaldrive.worlds.families.sumo_draft import SumoDraft, draw_sumo_draft
 
 DESCRIPTION = "a roundabout with a car that goes first; harmless: that car leaves it before us"
 FOCUS_KIND = "merging_vehicle"
+_QUARTER_S = 4.5  # a quarter of the ring, slowing for it included
 _RING = "enws"  # the ring's edges in driving direction, each named by the arm where it starts
 
 
@@ -16,20 +17,18 @@ def draw(rng: np.random.Generator, harmless: bool) -> SumoDraft:
     target = float(rng.uniform(8.5, 12.0))
     origin = str(rng.choice(list(_RING)))
     exit_arm = arm(origin, str(rng.choice(["straight", "straight", "left", "right"])))
-    to_line_s = float(rng.uniform(5.0, 7.0))
+    to_line_s = float(rng.uniform(8.0, 11.0))
     draft = draw_sumo_draft(rng, "roundabout", _around(origin, exit_arm), target, to_line_s)
     rival_from = arm(origin, "left")
     leaves = origin if harmless else arm(origin, str(rng.choice(["straight", "right"])))
-    arrival = draft.to_line_m / target + float(rng.uniform(-0.5, 1.5))
+    arrival = draft.to_line_m / target + float(rng.uniform(0.0, 1.5))
     speed = float(rng.uniform(7.0, 10.0))
-    ahead = 28.0  # a quarter of the ring, from its entry to ours
-    before = max((arrival - ahead / 7.0 - 1.0) * speed, 4.0)
+    before = max((arrival - _QUARTER_S) * speed, 4.0)
     draft.add_car_before("circling", _around(rival_from, leaves), before, speed, wish_mps=speed)
     if rng.random() < 0.5:
         later = before + float(rng.uniform(12.0, 30.0))
         draft.add_car_before("circling_2", _around(rival_from, origin), later, speed, wish_mps=speed)
     draft.focus_id = "circling"
-    draft.add_strollers(0)
     return draft
 
 

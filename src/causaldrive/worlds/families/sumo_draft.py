@@ -5,6 +5,7 @@ A family fills a `SumoDraft`; `finish` makes it a `Scene` that SUMO plays. Knows
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -21,6 +22,7 @@ from causaldrive.worlds.sumo_net import Network, read_network
 from causaldrive.worlds.sumo_plan import NETWORKS, SignalStart, SumoCar, SumoPlan, SumoWalker
 
 EGO_FRONT_M = 3.7  # front bumper ahead of the rear axle
+_SAFE_BRAKING_MPS2 = 3.0
 
 
 @dataclass
@@ -56,8 +58,10 @@ class SumoDraft:
         self.cars.append(SumoCar(name, edges, front_m, speed_mps, wish, size_m=size, **more))
 
     def add_car_before(self, name: str, edges: tuple[str, ...], before_m: float, speed_mps: float, **more: Any) -> None:
-        """A car whose nose is so far before the end of its first edge."""
-        self.add_car(name, edges, self.network.length_m(edges[0]) - before_m, speed_mps, **more)
+        """A car whose nose is so far before the end of its first edge, no faster than it could still stop there."""
+        slow = min(speed_mps, 0.8 * math.sqrt(2 * _SAFE_BRAKING_MPS2 * max(before_m - 2.0, 0.0)))
+        more.setdefault("wish_mps", max(speed_mps, 6.0))
+        self.add_car(name, edges, self.network.length_m(edges[0]) - before_m, slow, **more)
 
     def add_walker(self, name: str, edges: tuple[str, ...], start_m: float, end_m: float, speed_mps: float) -> None:
         self.agent_rgb[name] = list(CLOTHES_RGB[self.rng.integers(len(CLOTHES_RGB))])

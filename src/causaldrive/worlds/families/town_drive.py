@@ -21,7 +21,7 @@ def draw(rng: np.random.Generator, harmless: bool) -> SumoDraft:
     network = network_named("town")
     target = float(rng.uniform(8.0, 10.5))
     first, green = _STARTS[int(rng.integers(len(_STARTS)))]
-    edges = walk(rng, network, first, _ROUTE_EDGES)
+    edges = ego_way(rng, network, first)
     draft = draw_sumo_draft(rng, "town", edges, target, float(rng.uniform(5.0, 7.0)))
     draft.focus_id = f"light_{network.lane_ids[first][0]}"
     draft.duration_s = 40.0
@@ -64,14 +64,24 @@ def add_traffic(draft: SumoDraft, count: int) -> None:
         for lane in range(len(lanes))
         for front in np.arange(8.0, network.length_m(edge) - 4.0, _SPACING_M)
     ]
-    first, ego_front = draft.edges[0], draft.start_m + 3.7
-    places = [p for p in places if p[0] != first or abs(p[2] - ego_front) > _CLEAR_OF_EGO_M]
+    first, rear = draft.edges[0], draft.start_m - _CLEAR_OF_EGO_M
+    places = [p for p in places if p[0] != first or p[2] < rear]  # nobody between the ego and its first light
     for index, row in enumerate(rng.permutation(len(places))[:count].tolist()):
         edge, lane, front = places[row]
         offset = int(network.lane_ids[edge][lane].rpartition("_")[2])
         speed = float(rng.uniform(7.0, 11.0))
         edges = walk(rng, network, edge, _CAR_EDGES)
         draft.add_car(f"car_{index}", edges, front, 0.5 * speed, wish_mps=speed, lane=offset)
+
+
+def ego_way(rng: np.random.Generator, network: Network, first: str) -> tuple[str, ...]:
+    """A walk that never comes back to a junction, so that each place lies on it once."""
+    ways = (walk(rng, network, first, _ROUTE_EDGES) for _ in range(100))
+    for way in ways:
+        ends = [edge[:2] for edge in way] + [way[-1][2:]]
+        if len(way) == _ROUTE_EDGES and len(set(ends)) == len(ends):
+            return way
+    raise AssertionError(f"no way of {_ROUTE_EDGES} edges from {first}")
 
 
 def walk(rng: np.random.Generator, network: Network, first: str, count: int) -> tuple[str, ...]:
