@@ -27,6 +27,7 @@ from causaldrive.worlds.render_scenery import (
     sky_dome,
     trees,
 )
+from causaldrive.worlds.render_signs import signs
 from causaldrive.worlds.state import SceneContext, WorldState
 
 CELL_M = 48.0  # static geometry is culled in cells of this size
@@ -139,7 +140,7 @@ def _layers(root: NodePath, context: SceneContext, look: Look) -> None:
     road = context.road
     for sort, mesh in enumerate((pavement(road), asphalt(road), paint(road)), start=2):
         _flat(_attach(root, "road", by_cell(look.baked(mesh), CELL_M)), sort)
-    for mesh in (buildings(road, look.building_rgb), trees(look)):
+    for mesh in (buildings(road, look.building_rgb), trees(look), signs(road)):
         _attach(root, "scenery", by_cell(look.baked(mesh), CELL_M))
 
 
