@@ -101,6 +101,16 @@ _CAUSES: _Alternatives = {  # order matters: the first that matches a clause tak
     "yellow_light": (rf"\b(?:yellow|amber)\b.*{_LIGHT}", rf"{_LIGHT}.*\b(?:yellow|amber)\b"),
     "cyclist": (r"\b(?:cyclists?|bicycl\w*|bikes?|riders?)\b",),
     "pedestrian_crossing": (r"\b(?:pedestrians?|persons?|people|walkers?|child(?:ren)?|jaywalk\w*)\b",),
+    "oncoming_vehicle": (rf"\boncoming (?:\w+ )?(?:{_CAR})",),
+    "merging_vehicle": (
+        rf"{_CAR} (?:(?:that|which) is |already )?(?:in|on) the (?:roundabout|circle|main road|motorway|highway)",
+        rf"\b(?:merging|circling|circulating) {_CAR}",
+    ),
+    "crossing_vehicle": (
+        rf"\b(?:crossing|cross) {_CAR}",
+        rf"{_CAR} (?:\w+ ){{0,3}}(?:came|arrived|was|were) (?:\w+ )?first",
+        rf"{_CAR} (?:\w+ ){{0,3}}(?:has|have|had) (?:the )?(?:right of way|priority)",
+    ),
     "cut_in_vehicle": (
         r"\bcut(?:s|ting)?[- ]in",
         rf"{_CAR}.*\b(?:mov|merg|chang|com)\w* (?:in)?to (?:our|the ego|my|this) lane",
@@ -160,7 +170,7 @@ def _why_slow(reason: str) -> str:
     kinds = cause_kinds(reason)
     if {"red_light", "yellow_light", "stop_sign"} & set(kinds):
         return "stop_for_static_constraint"
-    if {"pedestrian_crossing", "cut_in_vehicle"} & set(kinds):
+    if {"pedestrian_crossing", "cut_in_vehicle", "crossing_vehicle", "oncoming_vehicle"} & set(kinds):
         return "yield"
     return "lead_obstacle_following" if "lead_vehicle" in kinds else "speed_adaptation"
 

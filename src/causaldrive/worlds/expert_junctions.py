@@ -37,12 +37,12 @@ _SIGNED = ("all_way_stop", "stop")
 _KINDS = {"all_way_stop": "crossing_vehicle", "stop": "crossing_vehicle", "yield": "crossing_vehicle",
           "left_turn": "oncoming_vehicle", "merge": "merging_vehicle", "roundabout": "merging_vehicle"}  # fmt: skip
 _TEXTS = {
-    "all_way_stop": "a car that came first is at the junction",
-    "stop": "a crossing car has the right of way",
-    "yield": "a crossing car has the right of way",
-    "left_turn": "an oncoming car has the right of way",
-    "merge": "a car on the road we join has the right of way",
-    "roundabout": "a car in the roundabout has the right of way",
+    "all_way_stop": "a crossing car came first",
+    "stop": "a crossing car goes first",
+    "yield": "a crossing car goes first",
+    "left_turn": "an oncoming car goes first",
+    "merge": "a car on the main road goes first",
+    "roundabout": "a car in the roundabout goes first",
 }
 
 
@@ -105,9 +105,15 @@ def _at_gate(sight: Sight, gate: Gate, free_mps2: float, wish_mps: float) -> Ite
             bound = bounds.stop_at(sight.speed_mps, distance, free_mps2, _STOP_MARGIN_M)
             factor = Factor("stop_sign", None, sight.history[0].t_us, bound, 0.0, "a stop sign is ahead")
             yield Finding(factor, "stop_for_static_constraint")
+    claims: dict[str, tuple[float, float, Finding]] = {}
     for rival in gate.rivals:
         for other in _others(sight.history[-1], rival, gate):
-            yield _claim(sight, gate, rival, other, free_mps2, wish_mps)
+            claim = _claim(sight, gate, rival, other, free_mps2, wish_mps)
+            ranked = (claim.factor.required_acceleration_mps2, rival.enter_m - other.nose_m, claim)
+            claims[other.agent_id] = min(claims.get(other.agent_id, ranked), ranked, key=lambda c: c[:2])
+    binding = sorted((c for c in claims.values() if c[2].longitudinal is not None), key=lambda c: c[:2])
+    yield from (claim for *_, claim in binding[:1])  # the first of a stream stands for those behind it
+    yield from (claim for *_, claim in claims.values() if claim.longitudinal is None)
 
 
 def _claim(sight: Sight, gate: Gate, rival: Rival, other: _Other, free: float, wish: float) -> Finding:

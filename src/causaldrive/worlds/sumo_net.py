@@ -37,6 +37,7 @@ class Network:
     road: RoadMap
     lane_ids: dict[str, tuple[str, ...]]
     links: tuple[Link, ...]
+    ends: dict[str, tuple[str, str]]  # junctions at the start and the end of each edge
     sidewalks: dict[str, float] = field(default_factory=dict)  # edges with a lane for people -> its length
 
     @cached_property
@@ -110,7 +111,8 @@ def read_network(path: Path) -> Network:
     waits = {link.from_lane for link in links if link.signal}
     waits |= {link.from_lane for link in links if link.via and link.via[0] in road.right_of_way and link.has_sign(road)}
     road.stop_lines.update({lane: _stop_line(road.lanes[lane]) for lane in sorted(waits)})
-    return Network(path, road, lane_ids, links, sidewalks)
+    ends = {str(e.get("id")): (str(e.get("from")), str(e.get("to"))) for e in root.iter("edge") if e.get("from")}
+    return Network(path, road, lane_ids, links, ends, sidewalks)
 
 
 def _root(path: Path) -> ET.Element:
