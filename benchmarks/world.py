@@ -39,7 +39,9 @@ GOALS = {"ticks_per_s": 1000.0, "times_highway_env": 10.0, "loop_hz": 100.0, "tw
 
 def town_scene(agents: int = AGENTS, seed: int = 5) -> Scene:
     """A drive on the package's town among so many cars and people."""
-    return finish(draw_on(network_named("town"), np.random.default_rng(seed), agents), SceneSpec("town_drive", seed), "")
+    return finish(
+        draw_on(network_named("town"), np.random.default_rng(seed), agents), SceneSpec("town_drive", seed), ""
+    )
 
 
 def rate(step: Callable[[], object], seconds: float) -> dict[str, float]:
@@ -192,7 +194,10 @@ def snapshots() -> dict:
         saved, here = traffic.snapshot(), ego
         ahead = _onward(traffic, here)
         traffic._sumo.simulation.loadState(path)
-        for group, names in ((traffic._sumo.vehicle, (0x42, 0x43, 0x40, 0x5B)), (traffic._sumo.person, (0x42, 0x43, 0x40))):
+        for group, names in (
+            (traffic._sumo.vehicle, (0x42, 0x43, 0x40, 0x5B)),
+            (traffic._sumo.person, (0x42, 0x43, 0x40)),
+        ):
             for name in group.getIDList():
                 if name != "ego":
                     group.subscribe(name, list(names))

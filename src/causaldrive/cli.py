@@ -34,7 +34,9 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
             Command("worlds list", "the families of scenes the town can draw", "worlds.show", "ListConfig", "run_list"),
             Command("worlds show", "one scene as a picture and a video", "worlds.show", "ShowConfig", "run_show"),
             Command("worlds record", "the expert drives seeded scenes; recordings", "worlds.record", "RecordConfig"),
-            Command("worlds convert", "OpenStreetMap, OpenDRIVE or SUMO to a network", "worlds.convert", "ConvertConfig"),
+            Command(
+                "worlds convert", "OpenStreetMap, OpenDRIVE or SUMO to a network", "worlds.convert", "ConvertConfig"
+            ),
             Command("import comma2k19", "comma2k19 segments to recordings", "clips.comma2k19", "ImportComma2k19Config"),
             Command("import av2", "Argoverse 2 logs to recordings", "clips.av2", "ImportAv2Config"),
         ),

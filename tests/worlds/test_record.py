@@ -16,7 +16,7 @@ from causaldrive.clips.store import read_frames, read_recording, read_recordings
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import read_json
 from causaldrive.worlds.record import RecordConfig, run
-from causaldrive.worlds.scenes import FAMILIES, SceneSpec, build_scene
+from causaldrive.worlds.scenes import CORE_FAMILIES, FAMILIES, SceneSpec, build_scene
 from causaldrive.worlds.show import ListConfig, ShowConfig, run_list, run_show
 
 
@@ -35,7 +35,7 @@ def test_each_scene_becomes_a_valid_recording(recorded):
     recordings, broken = read_recordings(recorded)
     assert not broken and len(recordings) == 12
     assert {(r.meta["family"], r.meta["harmless"]) for r in recordings} == {
-        (f, h) for f in FAMILIES for h in (False, True)
+        (f, h) for f in CORE_FAMILIES for h in (False, True)
     }
     assert all(r.source == "town" and len(r.ego.t_us) == 31 for r in recordings)
     assert len({r.meta["disturbed"] for r in recordings}) == 2
@@ -67,7 +67,7 @@ def test_the_page_shows_each_family_in_both_variants(recorded):
     page = (recorded / "report.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 12
     assert "12 recordings" in page and "Set aside" not in page
-    for family in FAMILIES:
+    for family in CORE_FAMILIES:
         assert f"{family}, cause" in page and f"{family}, harmless" in page
 
 

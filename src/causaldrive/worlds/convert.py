@@ -90,7 +90,9 @@ def kind_of(path: Path) -> str:
     except (ET.ParseError, StopIteration, UnicodeError) as error:
         raise UserError(f"{path} is not well-formed XML ({error}); export or download it again.") from None
     if root.tag not in _KINDS:
-        raise UserError(f"{path} holds <{root.tag}>, expected <osm>, <OpenDRIVE> or a SUMO <net>; convert one of those.")
+        raise UserError(
+            f"{path} holds <{root.tag}>, expected <osm>, <OpenDRIVE> or a SUMO <net>; convert one of those."
+        )
     return root.tag
 
 

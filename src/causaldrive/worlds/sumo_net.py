@@ -18,7 +18,7 @@ import shapely
 from scipy.ndimage import gaussian_filter1d
 
 from causaldrive.clips.geometry import Array, arc_lengths, pose_on_polyline, wrap_angle
-from causaldrive.clips.types import Lane, RightOfWay, RoadMap
+from causaldrive.clips.types import Lane, RoadMap
 from causaldrive.ground.errors import UserError
 from causaldrive.worlds.actors import SignalHead
 from causaldrive.worlds.sumo_rights import Link, rights_of_way
@@ -265,10 +265,17 @@ def _dense(line_xy_m: Array) -> Array:
 
 
 def _aside(line_xy_m: Array, offset_m: float) -> Array:
-    """The line shifted to its left, point by point along the mean normal of both neighbours."""
+    """The line shifted to its left, point by point along the mean normal of both neighbours.
+
+    Inside a bend tighter than the offset the shifted line would run back; there it waits at its last point.
+    """
     step = np.gradient(line_xy_m, axis=0)
     unit = step / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9)
-    return line_xy_m + offset_m * np.column_stack([-unit[:, 1], unit[:, 0]])
+    moved = line_xy_m + offset_m * np.column_stack([-unit[:, 1], unit[:, 0]])
+    for k in range(1, len(moved)):
+        if (moved[k] - moved[k - 1]) @ unit[k] < 0.0:
+            moved[k] = moved[k - 1]
+    return moved
 
 
 def _end_pose(line_xy_m: Array) -> tuple[float, float, float]:

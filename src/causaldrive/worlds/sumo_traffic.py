@@ -76,6 +76,10 @@ class SumoTraffic:
         self._head_yaw = np.array([h.yaw_rad for h in self._heads], float)
         self._first = (*ego.xy_in_local_m.tolist(), float(ego.yaw_rad), float(ego.speed_mps))
         self._ego_size = (*ego.size_m, ego.rear_axle_to_centre_m)
+        self._signals = sorted({h.group.rpartition("/")[0] for h in self._heads})
+        self._words: tuple[str, ...] = ()
+        self._states: list[str] = []
+        self._present: tuple[list[str], list[str], np.ndarray] = ([], [], np.zeros((0, 3)))
         self._log: list[tuple[float, float, float, float]] = []
         self._start()
         self._read()
@@ -215,32 +219,38 @@ class SumoTraffic:
             sumo.person.subscribe(name, [_POSITION, _ANGLE, _SPEED])
 
     def _read(self) -> None:
-        found = self._sumo.vehicle.getAllSubscriptionResults()
-        found = {**found, **self._sumo.person.getAllSubscriptionResults()}
-        rows = [(*row[_POSITION], row[_ANGLE], row[_SPEED]) for row in found.values()]
-        bits = np.array([row.get(_SIGNALS, 0) for row in found.values()], np.int64)
+        people = self._sumo.person.getAllSubscriptionResults()
+        cars = self._sumo.vehicle.getAllSubscriptionResults()
+        found = {**cars, **people} if people else cars
+        values = [
+            v for row in found.values() for v in (*row[_POSITION], row[_ANGLE], row[_SPEED], row.get(_SIGNALS, 0))
+        ]
+        table = np.array(values, float).reshape(-1, 5)
         ids = list(found)
-        size = np.array([self._sizes[name] for name in ids], float).reshape(-1, 3)
-        motion = np.array(rows, float).reshape(-1, 4)
-        yaw = (np.pi / 2 - np.deg2rad(motion[:, 2]) + np.pi) % (2 * np.pi) - np.pi
-        back = size[:, :1] / 2 * np.stack([np.cos(yaw), np.sin(yaw)], axis=-1)
+        if ids != self._present[0]:  # who is there changes seldom
+            size = np.array([self._sizes[name] for name in ids], float).reshape(-1, 3)
+            self._present = (ids, [self._categories[name] for name in ids], size)
+        ids, category, size = self._present
+        yaw = np.remainder(1.5 * np.pi - np.deg2rad(table[:, 2]), 2 * np.pi) - np.pi
+        half = size[:, 0] / 2
+        centre = np.column_stack([table[:, 0] - half * np.cos(yaw), table[:, 1] - half * np.sin(yaw)])
+        bits = table[:, 4].astype(np.int64)
+        indicator = ((bits & _LEFT_BIT) // _LEFT_BIT - (bits & _RIGHT_BIT) // _RIGHT_BIT).astype(np.int8)
         self._agents = AgentArrays(
-            ids, [self._categories[name] for name in ids], motion[:, :2] - back, yaw, motion[:, 3], size,
-            (bits & _BRAKE_BIT) > 0,
-            (((bits & _LEFT_BIT) > 0).astype(np.int8) - ((bits & _RIGHT_BIT) > 0)).astype(np.int8),
-        )  # fmt: skip
+            list(ids), list(category), centre, yaw, table[:, 3].copy(), size, (bits & _BRAKE_BIT) > 0, indicator
+        )
         self._lights = self._read_lights()
 
     def _read_lights(self) -> LightArrays:
-        words: dict[str, str] = {}
-        states = []
-        for head in self._heads:
-            signal, _, index = head.group.rpartition("/")
-            if signal not in words:
-                words[signal] = self._sumo.trafficlight.getRedYellowGreenState(signal)
-            states.append(_LETTERS.get(words[signal][int(index)], "off"))
+        """States of all heads; the arrays of their places are shared, as nothing moves a head."""
+        words = tuple(self._sumo.trafficlight.getRedYellowGreenState(signal) for signal in self._signals)
+        if words != self._words:
+            shown = dict(zip(self._signals, words, strict=True))
+            groups = [head.group.rpartition("/") for head in self._heads]
+            self._words = words
+            self._states = [_LETTERS.get(shown[signal][int(index)], "off") for signal, _, index in groups]
         return LightArrays(
-            [h.light_id for h in self._heads], [h.lane_id for h in self._heads], states,
+            [h.light_id for h in self._heads], [h.lane_id for h in self._heads], list(self._states),
             self._stop_xy, self._head_xyz, self._head_yaw,
         )  # fmt: skip
 

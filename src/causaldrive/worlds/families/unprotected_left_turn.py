@@ -15,7 +15,9 @@ def draw(rng: np.random.Generator, harmless: bool) -> SumoDraft:
     target = float(rng.uniform(8.5, 12.0))
     origin = str(rng.choice(list("ns")))
     to_line_s = float(rng.uniform(5.0, 7.5))
-    draft = draw_sumo_draft(rng, "left_turn", way_through(origin, "straight" if harmless else "left"), target, to_line_s)
+    draft = draw_sumo_draft(
+        rng, "left_turn", way_through(origin, "straight" if harmless else "left"), target, to_line_s
+    )
     speed = float(rng.uniform(8.0, 12.0))
     before = speed * (to_line_s + float(rng.uniform(0.5, 2.5)))
     for index in range(int(rng.integers(1, 4))):
