@@ -1,7 +1,7 @@
 """The command `worlds convert`: OpenStreetMap, OpenDRIVE or a SUMO network to a directory that can be driven.
 
-Calls SUMO's netconvert, which is not needed to drive what it made. Writes `network.net.xml`, `picture.png` (the expert's
-view while it drives there), run.json and report.html. Knows nothing of scene families beyond a drive among traffic.
+Calls SUMO's netconvert, which is not needed to drive what it made. Writes `network.net.xml`, `picture.png` (the
+expert's view while it drives there), run.json and report.html. Knows nothing of scene families beyond a drive among traffic.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _OPTIONS = {
             "--sidewalks.guess", "--crossings.guess", "--tls.guess-signals", "--tls.join", "--ramps.guess",
             "--remove-edges.isolated", "--output.street-names", "false", "--no-turnarounds",
             "--default.junctions.radius", "6"),
-    "OpenDRIVE": ("--opendrive-files", "--no-turnarounds", "--remove-edges.isolated"),
+    "OpenDRIVE": ("--opendrive-files", "--no-turnarounds"),
     "net": ("--sumo-net-file",),
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ trains may use are left out. Knows nothing of traffic.
 
 from __future__ import annotations
 
+import itertools
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -199,7 +200,7 @@ def _joined(lanes: dict[str, Lane], links: Sequence[Link]) -> dict[str, Lane]:
     before: dict[str, list[str]] = {}
     for link in links:
         chain = (link.from_lane, *link.via, link.to_lane)
-        for a, b in zip(chain, chain[1:], strict=False):
+        for a, b in itertools.pairwise(chain):
             if b not in after.setdefault(a, []):
                 after[a].append(b)
                 before.setdefault(b, []).append(a)

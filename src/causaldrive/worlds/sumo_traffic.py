@@ -28,6 +28,7 @@ EGO = "ego"
 _KEEP_EXACTLY = 2  # moveToXY: put it where it is told, on a lane or not
 _ANY_LANE = -1
 _POSITION, _ANGLE, _SPEED, _SIGNALS = 0x42, 0x43, 0x40, 0x5B
+_MAY_EXCEED = 1.3  # of a lane's limit: a car's own top speed is what holds it
 _BRAKE_BIT, _LEFT_BIT, _RIGHT_BIT = 8, 2, 1
 _CLASSES = {"car": "passenger", "truck": "truck", "bus": "bus", "motorcycle": "motorcycle", "cyclist": "bicycle"}
 _LETTERS = {"r": "red", "u": "red", "s": "red", "y": "yellow", "Y": "yellow", "g": "green", "G": "green"}
@@ -164,8 +165,11 @@ class SumoTraffic:
         sumo.vehicletype.copy("DEFAULT_VEHTYPE", kind)
         sumo.vehicletype.setVehicleClass(kind, _CLASSES[car.category])
         length, width, height = car.size_m
-        settings = {"Length": length, "Width": width, "Height": height, "Accel": car.acceleration_mps2, "Tau": car.headway_s,
-                    "Decel": car.braking_mps2, "MaxSpeed": car.wish_mps, "Imperfection": 0.0, "SpeedFactor": 1.3}  # fmt: skip
+        settings = {
+            "Length": length, "Width": width, "Height": height, "Accel": car.acceleration_mps2,
+            "Decel": car.braking_mps2, "Tau": car.headway_s, "MaxSpeed": car.wish_mps, "Imperfection": 0.0,
+            "SpeedFactor": _MAY_EXCEED,
+        }  # fmt: skip
         for setting, value in settings.items():
             getattr(sumo.vehicletype, f"set{setting}")(kind, value)
         sumo.vehicletype.setParameter(kind, "jmTimegapMinor", "1.2")

@@ -1,4 +1,4 @@
-"""What every scene on a SUMO network is made of: the network, the ego's way, cars and people, looks; the finished Scene.
+"""What every scene on a SUMO network is made of: network, the ego's way, cars and people, looks; the finished Scene.
 
 A family fills a `SumoDraft`; `finish` makes it a `Scene` that SUMO plays. Knows nothing of libsumo or the expert.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from shapely.geometry.base import BaseGeometry as Geometry
 
 from causaldrive.clips.geometry import arc_lengths, pose_on_polyline
 from causaldrive.worlds.actors import CAR_SIZE_M, Script
@@ -111,7 +112,7 @@ def finish(draft: SumoDraft, spec: SceneSpec, focus_kind: str) -> Scene:
     return Scene(spec, context, ego, Script({}, ()), draft.duration_s, draft.focus_id, focus_kind, plan)
 
 
-def _trees_along(lines: list[np.ndarray], clear: shapely.Geometry, rng: np.random.Generator) -> list[list[float]]:
+def _trees_along(lines: list[np.ndarray], clear: Geometry, rng: np.random.Generator) -> list[list[float]]:
     """x, y, height of trees 8 to 25 m beside the road."""
     trees = []
     for line in lines:
