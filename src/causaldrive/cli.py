@@ -38,6 +38,9 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
             Command(
                 "worlds intervene", "is it the cause? take it away, drive again", "worlds.intervene", "InterveneConfig"
             ),
+            Command(
+                "worlds convert", "OpenStreetMap, OpenDRIVE or SUMO to a network", "worlds.convert", "ConvertConfig"
+            ),
             Command("import comma2k19", "comma2k19 segments to recordings", "clips.comma2k19", "ImportComma2k19Config"),
             Command("import av2", "Argoverse 2 logs to recordings", "clips.av2", "ImportAv2Config"),
         ),

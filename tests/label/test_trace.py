@@ -27,7 +27,9 @@ TEXTS = {  # as the expert of the worlds words them
         "a slow cyclist is on the right side of our lane",
     ),
     "pedestrian_waiting": ("a pedestrian is waiting at the curb",),
-    "oncoming_vehicle": ("an oncoming car needs the room beside it", "an oncoming car comes into our lane"),
+    "oncoming_vehicle": (
+        "an oncoming car needs the room beside it", "an oncoming car comes into our lane", "an oncoming car goes first",
+    ),  # fmt: skip
     "risky_vehicle": ("a car in the left lane is swerving", "the car ahead is swerving"),
     "neighbour_vehicle": ("a car beside us is in the left lane", "a car beside us is in the right lane"),
     "lane_ends": ("our lane ends ahead",),
@@ -40,6 +42,8 @@ TEXTS = {  # as the expert of the worlds words them
     "yellow_light": ("the traffic light ahead is yellow",),
     "green_light": ("the traffic light ahead has turned green",),
     "stop_sign": ("a stop sign is ahead",),
+    "crossing_vehicle": ("a crossing car came first", "a crossing car goes first"),
+    "merging_vehicle": ("a car on the main road goes first", "a car in the roundabout goes first"),
     "sharp_curve": ("a sharp left curve is ahead", "a sharp right curve is ahead"),
     "unobserved": (UNOBSERVED,),
 }
@@ -104,6 +108,10 @@ def test_the_sentences_are_those_of_the_design():
          ("sharp_curve",)),
         ("Turn left at the intersection and yield to oncoming people", "yield", "turn", "left",
          ("pedestrian_crossing",)),
+        ("Yield since the oncoming truck has priority, then turn left", "yield", None, None, ("oncoming_vehicle",)),
+        ("Wait for a gap because vehicles in the roundabout go first", "gap_searching", None, None,
+         ("merging_vehicle",)),
+        ("Give way because the car on the right arrived first", "yield", None, None, ("crossing_vehicle",)),
         ("Stop because there is no green light but a stop sign", "stop_for_static_constraint", None, None,
          ("stop_sign",)),
     ],

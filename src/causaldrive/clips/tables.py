@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from causaldrive.clips.types import AgentTracks, EgoMotion, Lane, LightTracks, RoadMap
+from causaldrive.clips.types import AgentTracks, EgoMotion, Lane, LightTracks, RightOfWay, RoadMap
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import read_table
+from causaldrive.ground.words import RIGHT_OF_WAY_KINDS
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def read_frame_times(path: Path) -> np.ndarray:
 
 _XY = pa.list_(pa.float64())
 _MAP_SCHEMA = pa.schema([
-    ("element", pa.string()),  # lane, crosswalk, drivable, stop_line, building, bump
+    ("element", pa.string()),  # lane, crosswalk, drivable, stop_line, building, bump, right_of_way
     ("id", pa.string()),
     ("xy_m", _XY),  # a lane's centre line; a ring or segment for the other elements
     ("left_xy_m", _XY), ("right_xy_m", _XY),
@@ -202,6 +203,7 @@ def map_table(road: RoadMap) -> pa.Table:
     rows = [_lane_row(lane) for lane in road.lanes.values()]
     for element, name in _SHAPES.items():
         rows += [{"element": element, "id": key, "xy_m": _flat(xy)} for key, xy in getattr(road, name).items()]
+    rows += [_right_of_way_row(way) for way in road.right_of_way.values()]
     return pa.Table.from_pylist(rows, schema=_MAP_SCHEMA)
 
 
@@ -222,9 +224,28 @@ def read_map(path: Path) -> RoadMap:
             road.lanes[key] = _lane_of(row, where)
         elif element in _SHAPES:
             getattr(road, _SHAPES[element])[key] = _points(row["xy_m"], where)
+        elif element == "right_of_way":
+            road.right_of_way[key] = _right_of_way_of(row, where)
         else:
-            raise UserError(f"{where}: expected one of lane, {', '.join(_SHAPES)}; export the map again.")
+            names = ", ".join(("lane", *_SHAPES, "right_of_way"))
+            raise UserError(f"{where}: expected one of {names}; export the map again.")
     return road
+
+
+def _right_of_way_row(way: RightOfWay) -> dict[str, Any]:
+    """`xy_m` holds the waiting place and a point one metre ahead; `successors` the lanes that go first."""
+    ahead = way.stop_xy_m + np.array([np.cos(way.yaw_rad), np.sin(way.yaw_rad)])
+    return {"element": "right_of_way", "id": way.lane_id, "xy_m": _flat(np.stack([way.stop_xy_m, ahead])),
+            "kind": way.kind, "successors": list(way.foes)}  # fmt: skip
+
+
+def _right_of_way_of(row: dict[str, Any], where: str) -> RightOfWay:
+    kind, points = row["kind"], _points(row["xy_m"], where)
+    if kind not in RIGHT_OF_WAY_KINDS:
+        expected = ", ".join(RIGHT_OF_WAY_KINDS)
+        raise UserError(f"{where}: kind {kind!r} found, expected one of {expected}; export the map again.")
+    yaw = float(np.arctan2(*(points[1] - points[0])[::-1]))
+    return RightOfWay(kind, row["id"], points[0], yaw, tuple(row["successors"] or ()))
 
 
 def _lane_of(row: dict[str, Any], where: str) -> Lane:

@@ -161,6 +161,17 @@ class Lane:
 
 
 @dataclass(frozen=True)
+class RightOfWay:
+    """Where a way into or through a junction must let others go first; `kind` is one of RIGHT_OF_WAY_KINDS."""
+
+    kind: str
+    lane_id: str  # the junction's lane that one is about to drive on
+    stop_xy_m: np.ndarray  # (2,) where one waits
+    yaw_rad: float  # driving direction there
+    foes: tuple[str, ...] = ()  # first junction lanes of the ways that go first (all-way stop: of all that cross)
+
+
+@dataclass(frozen=True)
 class RoadMap:
     """Vector map in the local frame. Polygons are (K, 2) rings without the closing point."""
 
@@ -170,6 +181,7 @@ class RoadMap:
     stop_lines: dict[str, np.ndarray] = field(default_factory=dict)  # (2, 2) segments, keyed by lane id
     buildings: dict[str, np.ndarray] = field(default_factory=dict)  # footprints, for the renderer only
     bumps: dict[str, np.ndarray] = field(default_factory=dict)  # (4, 2) speed bumps
+    right_of_way: dict[str, RightOfWay] = field(default_factory=dict)  # by `lane_id`
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,12 @@ CAUSE_KINDS = {  # kind -> category
     "yellow_light": "traffic_light",
     "green_light": "traffic_light",  # turned green: reason to go again
     "stop_sign": "yield_stop_control",
+    "crossing_vehicle": "critical_object",  # has the right of way at a junction, or came first at an all-way stop
+    "oncoming_vehicle": "critical_object",  # goes first before our left turn, or needs the room that we need
+    "merging_vehicle": "critical_object",  # on the road that we merge into, or in the roundabout
     "sharp_curve": "road_event",
     "speed_bump": "road_event",
     "pedestrian_waiting": "critical_object",  # came up to the road and stopped: no reason to yield
-    "oncoming_vehicle": "critical_object",  # needs the room that we need
     "risky_vehicle": "critical_object",  # swerves in and out of its lane
     "neighbour_vehicle": "critical_object",  # beside us, where we want to go
     "lane_ends": "lane_line",
@@ -95,6 +97,7 @@ AGENT_CATEGORIES = (
     "sign",
     "other",
 )
+RIGHT_OF_WAY_KINDS = ("all_way_stop", "stop", "yield", "left_turn", "merge", "roundabout")
 LIGHT_STATES = ("off", "red", "yellow", "green")
 
 HISTORY_STEPS = 16  # poses at 10 Hz, the last is t0

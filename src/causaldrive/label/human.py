@@ -35,6 +35,9 @@ _DECISION_FOR = {  # longitudinal decision that a factor alone would make
     "red_light": "stop_for_static_constraint",
     "yellow_light": "stop_for_static_constraint",
     "stop_sign": "stop_for_static_constraint",
+    "crossing_vehicle": "yield",
+    "oncoming_vehicle": "yield",
+    "merging_vehicle": "gap_searching",
     "sharp_curve": "speed_adaptation",
 }
 

@@ -109,11 +109,20 @@ _CAUSES: _Alternatives = {  # order matters: the first that matches a clause tak
         rf"{_CAR}.*\b(?:swerv|weav|erratic|reckless)\w*",
         rf"\b(?:swerving|weaving|erratic|reckless) {_CAR}",
     ),
-    "oncoming_vehicle": (rf"\boncoming {_CAR}", rf"{_CAR}.*\b(?:oncoming|towards? us)\b"),
+    "oncoming_vehicle": (rf"\boncoming (?:\w+ )?{_CAR}", rf"{_CAR}.*\b(?:oncoming|towards? us)\b"),
     "neighbour_vehicle": (rf"{_CAR} (?:\w+ )?(?:beside|alongside|next to) us\b",),
     "cyclist": (r"\b(?:cyclists?|bicycl\w*|bikes?|riders?)\b",),
     "pedestrian_waiting": (r"\b(?:pedestrians?|persons?|people|walkers?)\b.*\bwait(?:s|ing)?\b.*\b(?:curb|kerb|side)",),
     "pedestrian_crossing": (r"\b(?:pedestrians?|persons?|people|walkers?|child(?:ren)?|jaywalk\w*)\b",),
+    "merging_vehicle": (
+        rf"{_CAR} (?:(?:that|which) is |already )?(?:in|on) the (?:roundabout|circle|main road|motorway|highway)",
+        rf"\b(?:merging|circling|circulating) {_CAR}",
+    ),
+    "crossing_vehicle": (
+        rf"\b(?:crossing|cross) {_CAR}",
+        rf"{_CAR} (?:\w+ ){{0,3}}(?:came|arrived|was|were) (?:\w+ )?first",
+        rf"{_CAR} (?:\w+ ){{0,3}}(?:has|have|had) (?:the )?(?:right of way|priority)",
+    ),
     "cut_in_vehicle": (
         r"\bcut(?:s|ting)?[- ]in",
         rf"{_CAR}.*\b(?:mov|merg|chang|com)\w* (?:in)?to (?:our|the ego|my|this) lane",
@@ -174,7 +183,7 @@ def _why_slow(reason: str) -> str:
     if {"red_light", "yellow_light", "stop_sign", "school_bus"} & set(kinds):
         return "stop_for_static_constraint"
     yielded = {"pedestrian_crossing", "cut_in_vehicle", "emergency_vehicle", "oncoming_vehicle", "risky_vehicle"}
-    if yielded & set(kinds):
+    if (yielded | {"crossing_vehicle"}) & set(kinds):
         return "yield"
     return "lead_obstacle_following" if "lead_vehicle" in kinds else "speed_adaptation"
 

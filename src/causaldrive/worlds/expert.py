@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from causaldrive.ground.words import STEP_S
-from causaldrive.worlds import bounds, expert_factors, expert_hazards, expert_lanes
+from causaldrive.worlds import bounds, expert_factors, expert_hazards, expert_junctions, expert_lanes
 from causaldrive.worlds.expert_nudge import standing
 from causaldrive.worlds.explanation import Explanation, Factor, Finding, Nudge
 from causaldrive.worlds.route import route_of
@@ -57,8 +57,10 @@ def _assess(history: Sequence[WorldState], context: SceneContext) -> _Assessment
     courses = [f.nudge for f in hazards + nudging if f.nudge is not None]
     hazards += expert_lanes.findings(sight, free, courses)
     nudging += [f for f in hazards if f.nudge is not None]
-    rest = _longitudinal_findings(sight, free, context.target_speed_mps, nudging, handled)
-    findings = [f for f in hazards if f.nudge is None] + nudging + rest
+    junction = expert_junctions.findings(sight, context.road, free, context.target_speed_mps)
+    told = nudging + [f for f in junction if f.longitudinal is not None]
+    rest = _longitudinal_findings(sight, free, context.target_speed_mps, told, handled)
+    findings = [f for f in hazards if f.nudge is None] + nudging + junction + rest
     nudges = tuple(f.nudge for f in nudging if f.nudge is not None)
     return _Assessment(_weigh(sight, free, findings), nudges, sight)
 

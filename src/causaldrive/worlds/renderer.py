@@ -27,6 +27,7 @@ from causaldrive.worlds.render_scenery import (
     sky_dome,
     trees,
 )
+from causaldrive.worlds.render_signs import signs
 from causaldrive.worlds.render_special import speed_bumps
 from causaldrive.worlds.state import SceneContext, WorldState
 
@@ -140,7 +141,7 @@ def _layers(root: NodePath, context: SceneContext, look: Look) -> None:
     road = context.road
     for sort, mesh in enumerate((pavement(road), asphalt(road), paint(road)), start=2):
         _flat(_attach(root, "road", by_cell(look.baked(mesh), CELL_M)), sort)
-    for mesh in (buildings(road, look.building_rgb), trees(look), speed_bumps(road)):
+    for mesh in (buildings(road, look.building_rgb), trees(look), speed_bumps(road), signs(road)):
         _attach(root, "scenery", by_cell(look.baked(mesh), CELL_M))
 
 

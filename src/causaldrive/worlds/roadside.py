@@ -9,7 +9,7 @@ import numpy as np
 from shapely.geometry import LineString, Polygon
 from shapely.geometry.base import BaseGeometry as Geometry
 
-from causaldrive.clips.geometry import Array, box_corners
+from causaldrive.clips.geometry import Array, arc_lengths, box_corners, pose_on_polyline
 from causaldrive.worlds.paths import Path
 
 SIDEWALK_M = 3.2
@@ -42,3 +42,22 @@ def _ground_of_roads(forward: Path, crossing: Path | None, widths_m: tuple[float
     if crossing is not None:
         ground = ground.union(LineString(crossing.xy_m).buffer(widths_m[2] + SIDEWALK_M + 0.5))
     return ground
+
+
+def buildings_along(lines: list[Array], road: Geometry, rng: np.random.Generator) -> dict[str, Array]:
+    """Footprints (4, 2) to the right of each line (M, 2), clear of the road's surface and of each other."""
+    taken = road.buffer(SIDEWALK_M + 0.5)
+    buildings: dict[str, Array] = {}
+    for line in lines:
+        arc, total = rng.uniform(0, 15), arc_lengths(line)[-1]
+        while arc < total:
+            length, depth = rng.uniform(9, 22), rng.uniform(8, 14)
+            xy, yaw = pose_on_polyline(arc + length / 2, line)
+            aside = -(SIDEWALK_M + 2.0 + rng.uniform(1.0, 7.0) + depth / 2)
+            centre = xy + aside * np.array([-np.sin(yaw), np.cos(yaw)])
+            ring = box_corners(centre, yaw, np.array(length), np.array(depth))
+            if not taken.intersects(Polygon(ring)):
+                buildings[f"building_{len(buildings)}"] = ring
+                taken = taken.union(Polygon(ring).buffer(1.0))
+            arc += length + rng.uniform(2, 24)
+    return buildings

@@ -8,6 +8,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from causaldrive.worlds.families import (
     cut_in,
     cyclist_overtake,
     emergency_vehicle,
+    four_way_stop,
     lane_change,
     lane_change_prep,
     lane_ends,
@@ -28,18 +31,23 @@ from causaldrive.worlds.families import (
     oncoming_narrow,
     pass_intersection,
     pedestrian_crosses,
+    ramp_merge,
     red_light,
     resume_green,
     risky_driver,
+    roundabout,
     school_bus,
     sharp_curve,
     speed_bump,
     stop_for_lead,
     stop_sign,
     stopped_car,
+    sumo_draft,
+    town_drive,
+    unprotected_left_turn,
     van_jaywalker,
 )
-from causaldrive.worlds.families.draft import Draft, Scene, SceneSpec, default_camera, finish
+from causaldrive.worlds.families.draft import Scene, SceneSpec, default_camera, finish
 
 __all__ = [
     "CORE_FAMILIES",
@@ -60,24 +68,29 @@ class Family:
 
     description: str
     focus_kind: str
-    draw: Callable[[np.random.Generator, bool], Draft]
+    draw: Callable[[np.random.Generator, bool], Any]
+    finish: Callable[[Any, SceneSpec, str], Scene] = finish
 
 
-_CORE = (lead_brakes, red_light, pedestrian_crosses, cut_in, stopped_car, sharp_curve)
+def _families(modules: Sequence[ModuleType], finish: Callable[[Any, SceneSpec, str], Scene]) -> dict[str, Family]:
+    return {m.__name__.rsplit(".", 1)[1]: Family(m.DESCRIPTION, m.FOCUS_KIND, m.draw, finish) for m in modules}
+
+
+_CORE = _families((lead_brakes, red_light, pedestrian_crosses, cut_in, stopped_car, sharp_curve), finish)
 _WIDER = (
     stop_for_lead, stop_sign, resume_green, lane_change, lane_ends, speed_bump, construction, risky_driver,
     curvy_road, lane_change_prep, nudge_prep, pass_intersection, no_yield,
     school_bus, emergency_vehicle, oncoming_narrow, cyclist_overtake, van_jaywalker,
 )  # fmt: skip
-FAMILIES: dict[str, Family] = {
-    module.__name__.rsplit(".", 1)[1]: Family(module.DESCRIPTION, module.FOCUS_KIND, module.draw)
-    for module in (*_CORE, *_WIDER)
-}
-CORE_FAMILIES = tuple(FAMILIES)[: len(_CORE)]  # what is drawn where nobody chooses
+_ON_SUMO = (four_way_stop, unprotected_left_turn, ramp_merge, roundabout, town_drive)
+FAMILIES: dict[str, Family] = {**_CORE, **_families(_WIDER, finish), **_families(_ON_SUMO, sumo_draft.finish)}
+CORE_FAMILIES = tuple(_CORE)  # what is drawn when no family is named: recorded scenes depend on these and their order
 
 
 def draw_specs(count: int, first_seed: int, families: Sequence[str] | None = None) -> list[SceneSpec]:
     """Specs of `count` consecutive seeds; any 2 x families consecutive ones cover each family in both variants.
+
+    Without `families` the six core families are drawn.
 
     Raises UserError for an unknown family, a negative count or seed, and seeds that are reserved.
     """
@@ -108,7 +121,7 @@ def build_scene(spec: SceneSpec) -> Scene:
     family = _family(spec.family)
     check_seeds(spec.seed)
     rng = np.random.default_rng([spec.seed, zlib.crc32(spec.family.encode()), int(spec.harmless)])
-    return finish(family.draw(rng, spec.harmless), spec, family.focus_kind)
+    return family.finish(family.draw(rng, spec.harmless), spec, family.focus_kind)
 
 
 def _family(name: str) -> Family:

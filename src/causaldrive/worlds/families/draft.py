@@ -16,6 +16,7 @@ from causaldrive.worlds.actors import CAR_SIZE_M, PEDESTRIAN_SIZE_M, Actor, Even
 from causaldrive.worlds.paths import Path
 from causaldrive.worlds.roads import Road, RoadShape, build_road, draw_bends
 from causaldrive.worlds.state import EgoState, SceneContext
+from causaldrive.worlds.sumo_plan import SumoPlan
 
 EGO_START_M = 50.0  # road behind the ego, for whoever follows
 EGO_FRONT_M = 3.7  # front bumper ahead of the rear axle
@@ -23,8 +24,8 @@ COMFORT_LATERAL_MPS2 = 1.8  # bends of the open road stay below this at the targ
 _SKIES = ((140, 185, 230), (170, 200, 225), (120, 165, 220), (200, 205, 210), (235, 200, 165), (160, 175, 190))
 _GROUNDS = ((104, 130, 84), (122, 134, 92), (136, 128, 104), (96, 116, 92), (120, 120, 116))
 _FACADES = ((178, 120, 96), (196, 182, 156), (150, 150, 158), (208, 196, 180), (132, 108, 92), (170, 176, 168))
-_CARS = ((190, 30, 35), (30, 70, 160), (235, 235, 235), (40, 42, 46), (150, 155, 160), (215, 150, 30), (30, 110, 75))
-_CLOTHES = ((215, 45, 60), (240, 190, 40), (45, 95, 190), (230, 120, 40), (120, 60, 150), (245, 245, 245))
+CARS_RGB = ((190, 30, 35), (30, 70, 160), (235, 235, 235), (40, 42, 46), (150, 155, 160), (215, 150, 30), (30, 110, 75))
+CLOTHES_RGB = ((215, 45, 60), (240, 190, 40), (45, 95, 190), (230, 120, 40), (120, 60, 150), (245, 245, 245))
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Scene:
     duration_s: float
     focus_id: str | None
     focus_kind: str
+    sumo: SumoPlan | None = None  # what SUMO plays instead of the script
 
 
 @dataclass
@@ -97,7 +99,7 @@ class Draft:
         """A car of drawn size and colour."""
         scale = self.rng.uniform(0.93, 1.07, 3)
         length, width, height = (float(s * k) for s, k in zip(CAR_SIZE_M, scale, strict=True))
-        self.agent_rgb[name] = list(_CARS[self.rng.integers(len(_CARS))])
+        self.agent_rgb[name] = list(CARS_RGB[self.rng.integers(len(CARS_RGB))])
         size = (round(length, 2), round(min(width, 1.92), 2), round(height, 2))
         self.actors.append(Actor(name, "car", size, line, arc_m, offset_m, speed_mps, wish_mps, events=events))
 
@@ -118,7 +120,7 @@ class Draft:
                        turned_rad: float = 0.0, events: tuple[Event, ...] = ()) -> None:  # fmt: skip
         """A person on a walking line of its own, at its start."""
         self.lines[name] = line
-        self.agent_rgb[name] = list(_CLOTHES[self.rng.integers(len(_CLOTHES))])
+        self.agent_rgb[name] = list(CLOTHES_RGB[self.rng.integers(len(CLOTHES_RGB))])
         height = round(float(self.rng.uniform(1.6, 1.88)), 2)
         size = (*PEDESTRIAN_SIZE_M[:2], height)
         self.actors.append(Actor(name, "pedestrian", size, name, 0.0, 0.0, speed_mps, wish_mps, turned_rad, events))
@@ -174,13 +176,17 @@ def finish(draft: Draft, spec: SceneSpec, focus_kind: str) -> Scene:
 
 
 def _draw_looks(draft: Draft) -> dict:
-    rng = draft.rng
+    return draw_looks(draft.rng, draft.agent_rgb)
+
+
+def draw_looks(rng: np.random.Generator, agent_rgb: dict[str, list[int]]) -> dict:
+    """Sky, ground, sun, fog, facades; `SceneContext.appearance`."""
     facades = [list(_FACADES[i]) for i in rng.integers(len(_FACADES), size=4)]
     return {
         "sky_rgb": _tinted(rng, _SKIES),
         "ground_rgb": _tinted(rng, _GROUNDS),
         "building_rgb": facades,
-        "agent_rgb": draft.agent_rgb,
+        "agent_rgb": agent_rgb,
         "fog": round(float(rng.choice([0.0, 0.0, 0.0, 0.004, 0.008])), 4),
         "sun_yaw_rad": round(float(rng.uniform(-math.pi, math.pi)), 3),
         "brightness": round(float(rng.uniform(0.85, 1.1)), 3),
