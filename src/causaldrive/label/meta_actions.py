@@ -138,12 +138,11 @@ def describe(meta: MetaActions, first_t_us: int, end_t_us: int) -> tuple[str, ..
 
 def acceleration_of(speed_mps: Array, profile: Profile = DEFAULT) -> Array:
     """Smoothed acceleration (T,) of speed (T,): the step from frame i to i + 1; the last repeats."""
-    raw = np.diff(speed_mps) / STEP_S
-    return _without_noise(raw, profile.acceleration_noise_mps2, profile)
+    return _without_noise(np.diff(speed_mps) / STEP_S, profile.acceleration_noise_mps2, profile)[0]
 
 
-def _without_noise(raw: Array, allowed: float, p: Profile, always: bool = False) -> Array:
-    """(T - 1,) raw rate -> (T,) rate, left as it is where it is clean, unless the median is `always` wanted.
+def _without_noise(raw: Array, allowed: float, p: Profile, always: bool = False) -> tuple[Array, int]:
+    """(T - 1,) raw rate -> (T,) rate and the width of its mean: 1 and no median where it is clean, unless `always`.
 
     A mean of w steps of a differenced signal leaves noise / w.
     """
@@ -152,19 +151,22 @@ def _without_noise(raw: Array, allowed: float, p: Profile, always: bool = False)
         # Noise of the signal itself, seen through three differences of it (their gain is sqrt(20)).
         noise = 1.4826 * np.median(np.abs(np.diff(raw, 2))) / np.sqrt(20) * np.sqrt(2)
         width = int(np.clip(np.ceil(noise / allowed), 1, p.widest_mean_frames))
-        rate = uniform_filter1d(rate, width + 1 - width % 2, mode="nearest")
-    return median_filter(rate, p.median_frames, mode="nearest") if always or width > 1 else rate
+        width += 1 - width % 2
+        rate = uniform_filter1d(rate, width, mode="nearest")
+    return (median_filter(rate, p.median_frames, mode="nearest") if always or width > 1 else rate), width
 
 
 def _longitudinal(speed: Array, p: Profile) -> np.ndarray:
-    rate = acceleration_of(speed, p)
-    fine = _without_noise(np.diff(speed) / STEP_S, p.strong_noise_mps2, p)
+    raw = np.diff(speed) / STEP_S
+    rate, width = _without_noise(raw, p.acceleration_noise_mps2, p)
+    fine, _ = _without_noise(raw, p.strong_noise_mps2, p)
     mid_speed = np.append((speed[:-1] + speed[1:]) / 2, speed[-1])
     labels = np.where(np.abs(mid_speed) <= p.still_mps, "stop", "maintain_speed").astype(object)
     for sign, verb in ((1, "accelerate"), (-1, "decelerate")):
         gentle = _close(_reach(sign * rate, p.gentle_low_mps2, p.gentle_high_mps2), p.shortest_pause_frames)
+        strong = _reach(sign * fine, p.strong_low_mps2, p.strong_high_mps2) & gentle
+        gentle = _at_half_height(gentle, sign * rate, width) | strong
         gentle = _keep(gentle, rate * STEP_S, p.speed_change_mps, p.shortest_frames)
-        strong = _reach(sign * fine, p.strong_low_mps2, p.strong_high_mps2)
         strong = _keep(strong & gentle, fine * STEP_S, p.speed_change_mps, p.shortest_frames)
         labels[gentle] = f"gentle_{verb}"
         labels[strong] = f"strong_{verb}"
@@ -175,7 +177,7 @@ def _longitudinal(speed: Array, p: Profile) -> np.ndarray:
 
 def _lateral(speed: Array, yaw: Array, longitudinal: np.ndarray, p: Profile) -> np.ndarray:
     turn = np.diff(np.unwrap(yaw))
-    rate = _without_noise(turn / STEP_S, p.yaw_rate_noise_radps, p, always=True)  # steering is corrected all the time
+    rate, _ = _without_noise(turn / STEP_S, p.yaw_rate_noise_radps, p, always=True)  # it is corrected all the time
     moving = np.abs(speed) > p.still_mps
     curvature = np.where(moving, rate / np.where(moving, speed, 1.0), 0.0)
     sideways = rate * speed
@@ -208,6 +210,21 @@ def _reach(signal: Array, low: float, high: float) -> np.ndarray:
         if signal[first:end].max() < high - 1e-9:
             found[first:end] = False
     return found
+
+
+def _at_half_height(mask: np.ndarray, signal: Array, width: int) -> np.ndarray:
+    """Runs drawn in to where the signal has half of what it reaches within `width` frames of each end.
+
+    A mean of `width` frames spreads an edge over as many; its half height is where it was. Width 1 spreads nothing.
+    """
+    drawn = mask.copy()
+    for first, end in _runs(mask) if width > 1 else []:
+        if first == 0 or end == len(mask):
+            continue  # it goes on outside the drive
+        rise, fall = signal[first:end][:width], signal[first:end][-width:][::-1]
+        drawn[first : first + int(np.argmax(rise >= rise.max() / 2))] = False
+        drawn[end - int(np.argmax(fall >= fall.max() / 2)) : end] = False
+    return drawn
 
 
 def _close(mask: np.ndarray, pause: int) -> np.ndarray:
