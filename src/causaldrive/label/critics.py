@@ -2,11 +2,11 @@
 
     binds(c) = D(scene without the other named) differs from D(scene without all named)
 
-D is the privileged expert's decision. The others are taken out on both sides, so that one of two causes that ask for the
-same is not excused by the other. Works on every recording with annotated agents, real logs included: the scene is that
-of the recording, edited in the 2 s up to t0. In the town the expert is also the driver and the teacher, so there the
-critic cannot find the expert's own errors of judgement; what it finds is a label that the scene does not bear out. Knows
-nothing of files or teachers.
+D is the privileged expert's decision. The others are taken out on both sides, so that one of two causes that ask for
+the same is not excused by the other. Works on every recording with annotated agents, real logs included: the scene is
+that of the recording, edited in the 2 s up to t0. In the town the expert is also driver and teacher, so there the
+critic cannot find the expert's own errors of judgement; what it finds is a label that the scene does not bear out.
+Knows nothing of teachers or files.
 """
 
 from __future__ import annotations

@@ -205,12 +205,12 @@ def trace_matches_fields(label: CocLabel, evidence: Evidence) -> Verdict:
     return verdict("trace_matches_fields", faults)
 
 
-_SIDEWAYS = ("in_lane_nudge", "out_of_lane_nudge", "lane_change", "lateral_abort")
+_SIDEWAYS = ("in_lane_nudge", "out_of_lane_nudge", "lane_change")
 _FITS: dict[str, tuple[str, ...]] = {  # kind of cause -> decisions of either axis that it can make
     "lead_vehicle": ("lead_obstacle_following", "acceleration_for_passing", *_SIDEWAYS),
-    "cut_in_vehicle": ("yield", *_SIDEWAYS),
+    "cut_in_vehicle": ("yield", "lateral_abort", *_SIDEWAYS),
     "stopped_vehicle": ("stop_for_static_constraint", "lead_obstacle_following", *_SIDEWAYS),
-    "pedestrian_crossing": ("yield", *_SIDEWAYS),
+    "pedestrian_crossing": ("yield", "lateral_abort", *_SIDEWAYS),
     "cyclist": ("yield", "lead_obstacle_following", "acceleration_for_passing", *_SIDEWAYS),
     "red_light": ("stop_for_static_constraint",),
     "yellow_light": ("stop_for_static_constraint",),
