@@ -16,7 +16,7 @@ from causaldrive.clips.types import EgoMotion, Recording
 from causaldrive.ground.words import FUTURE_STEPS, STEP_US
 from causaldrive.label.consistency import PlannedMotion, motion_of_recording
 from causaldrive.label.evidence import HISTORY_US, Evidence
-from causaldrive.label.meta_actions import MetaActions, describe, detect
+from causaldrive.label.meta_actions import MetaActions, describe, detect, profile_of
 from causaldrive.worlds.replay import context_of, states_of
 from causaldrive.worlds.state import SceneContext, WorldState
 
@@ -59,12 +59,17 @@ class RecordingView:
         )
 
 
-def view_of(recording: Recording) -> RecordingView:
-    """Raises UserError when the recording is too short for one keyframe."""
+def view_of(recording: Recording, profile: str = "causaldrive") -> RecordingView:
+    """Raises UserError when the recording is too short for one keyframe or the meta-action profile is not known."""
     limits = usable_range(recording)
     ego = ego_at_10hz(recording.ego)
     return RecordingView(
-        recording, ego, detect(ego), limits, context_of(recording), tuple(states_of(recording, ego.t_us))
+        recording,
+        ego,
+        detect(ego, profile_of(profile)),
+        limits,
+        context_of(recording),
+        tuple(states_of(recording, ego.t_us)),
     )
 
 
