@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,8 @@ def test_broken_recordings_are_set_aside_with_their_reason(tmp_path, capsys):
         ({"every_s": -1.0}, "every_s = -1.0 found"),
         ({"every_s": float("nan")}, "every_s = nan found"),
         ({"workers": 0}, "workers = 0 found"),
+        ({"balance": -1}, "balance = -1 found"),
+        ({"profile": "relesed"}, "Did you mean released"),
         ({"teacher": "expert"}, "no recording could be labelled; the first: .* has no agents"),
     ],
 )
@@ -156,3 +159,23 @@ def test_a_real_drive_pulls_away_eases_off_and_speeds_up(comma2k19, tmp_path):
     labels = read_labels(tmp_path / "out")
     assert labels and {c.kind for x in labels for c in x.causes} == {"unobserved"}
     assert detect(view.ego).spans == view.meta.spans
+
+
+def test_options_of_the_stage_profile_critic_and_balance(town, tmp_path, capsys):
+    for name, recording in town.items():
+        meta = {**recording.meta, "family": name}
+        write_recording(tmp_path / "drives" / name, replace(recording, meta=meta), {})
+    plain = LabelConfig(tmp_path / "drives", tmp_path / "plain", every_s=0.5, workers=1)
+    run(plain)
+    told = capsys.readouterr().out
+    assert "lead brakes: lead obstacle following, lane keeping" in told and "left out" not in told
+    run(replace(plain, out=tmp_path / "few", balance=2, counterfactual=True))
+    assert "accepted labels left out for balance" in capsys.readouterr().out
+    few, all_of_them = read_labels(tmp_path / "few", ["accepted"]), read_labels(tmp_path / "plain", ["accepted"])
+    assert 0 < len(few) < len(all_of_them)
+    assert all("counterfactual" in {v.check for v in label.verdicts} for label in few)
+    assert "Accepted by scene family and decision" in (tmp_path / "few" / "report.html").read_text()
+    run(replace(plain, out=tmp_path / "released", profile="released", every_s=0.0))
+    assert {x.t0_us for x in read_labels(tmp_path / "released")} != {
+        x.t0_us for x in all_of_them if x.origin == "transition"
+    }

@@ -19,6 +19,7 @@ BRAKE = motion_of(speeds(10, (0, 0.5), (-2, 4), (0, 3)), swerve(0))
 CRUISE = motion_of(speeds(10, (0, 7)), swerve(0))
 GREEN = replace(RED, text="the traffic light ahead has turned green", kind="green_light")
 BRAKING = Cause("critical_object", "the car ahead is braking", "lead_vehicle", "car_7", T0)
+PERSON = Cause("critical_object", "a pedestrian is crossing from the right", "pedestrian_crossing", "car_7", T0)
 LEFT_CURVE, RIGHT_CURVE = (
     Evidence(motion_of(speeds(9, (-0.2, 7)), None, yaws(speeds(9, (0, 7)), (kappa, 7)))) for kappa in (0.03, -0.03)
 )
@@ -74,6 +75,19 @@ def test_true_labels_pass_every_check(true, evidence):
 @pytest.mark.parametrize(
     ("check", "faulty", "evidence"),
     [
+        ("causes_fit_decision", label("yield"), STOPPING),
+        ("causes_fit_decision", label("set_speed_tracking"), STOPPING),
+        ("causes_fit_decision", label("stop_for_static_constraint", causes=()), STOPPING),
+        ("causes_fit_decision", label("lead_obstacle_following", causes=(GREEN,)), STOPPING),
+        ("causes_fit_decision", label("speed_adaptation", causes=(BRAKING,)), STOPPING),
+        ("causes_are_as_said", STOP, replace(STOPPING, light_states={"light_1": ("red", "green")})),
+        ("causes_are_as_said", label("set_speed_tracking", causes=(GREEN,)),
+         Evidence(CRUISE, IDS, light_states={"light_1": ("green", "green")})),
+        ("causes_are_as_said", label("yield", causes=(PERSON,)), replace(STOPPING, category={"car_7": "car"})),
+        ("causes_are_as_said", replace(STOP, causes=(replace(RED, agent_id="car_7"),)),
+         replace(STOPPING, category={"car_7": "car"})),
+        ("causes_exist", label("yield", causes=(replace(PERSON, agent_id=None),)),
+         replace(STOPPING, category={"car_7": "car"})),
         ("closed_sets", replace(STOP, decision_longitudinal="stop"), STOPPING),
         ("closed_sets", replace(STOP, causes=(replace(RED, category="critical_object"),)), STOPPING),
         ("one_per_axis", replace(STOP, trace="Stop and yield because the light ahead is red."), STOPPING),
@@ -128,6 +142,34 @@ def test_a_red_light_has_its_exemptions(text, motion, distances):
         plain = next(v for v in validate(label("lead_obstacle_following"), Evidence(motion, IDS)).verdicts
                      if v.check == "keyword_rules")  # fmt: skip
         assert plain.passed is False
+
+
+@pytest.mark.parametrize(
+    ("true", "evidence"),
+    [
+        (STOP, replace(STOPPING, light_states={"light_1": ("green", "yellow", "red")}, category={"car_7": "car"})),
+        (label("set_speed_tracking", causes=(GREEN,)),
+         Evidence(CRUISE, IDS, light_states={"light_1": ("red", "green")})),
+        (label("set_speed_tracking", causes=(GREEN,)),  # it waited for longer than the history tells
+         Evidence(motion_of(speeds(0, (1, 7)), swerve(0)), IDS, light_states={"light_1": ("green", "green")})),
+        (label("yield", causes=(replace(PERSON, agent_id=None),)), replace(STOPPING, category={"p": "pedestrian"})),
+        (label("yield", causes=(replace(BRAKING, text="the car ahead is crossing"),)),
+         replace(STOPPING, category={"car_7": "truck"})),
+    ],
+)  # fmt: skip
+def test_things_that_are_as_said_pass(true, evidence):
+    verdicts = {v.check: v for v in validate(true, evidence).verdicts}
+    for check in ("causes_exist", "causes_are_as_said", "causes_fit_decision"):
+        assert verdicts[check].passed is True, verdicts[check].reason
+
+
+def test_a_cause_of_no_known_kind_can_make_anything():
+    merging = Cause("routing_intent", "our exit is 200 m ahead", None, None, T0)
+    verdicts = {v.check: v for v in validate(label("gap_searching", causes=(merging,)), STOPPING).verdicts}
+    assert verdicts["causes_fit_decision"].passed is None
+    unseen = Cause("odd_constraint", UNOBSERVED, "unobserved")
+    verdicts = {v.check: v for v in validate(label("speed_adaptation", causes=(unseen,)), STOPPING).verdicts}
+    assert verdicts["causes_fit_decision"].passed is True
 
 
 def test_what_cannot_be_judged_is_neither_passed_nor_failed():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from causaldrive.clips.store import read_recording
 from causaldrive.ground.errors import UserError
+from causaldrive.label.critics import counterfactual
 from causaldrive.label.keyframes import find_keyframes
 from causaldrive.label.recording_view import RecordingView, view_of
 from causaldrive.label.store import write_labels
@@ -27,6 +28,8 @@ class ShardTask:
     shard: Path
     teacher: str
     every_s: float
+    profile: str = "causaldrive"
+    counterfactual: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,10 @@ class ShardResult:
 def label_shard(task: ShardTask) -> ShardResult:
     """Label the recording and write its shard; what a user can cause sets this recording aside."""
     try:
-        labels = label_recording(view_of(read_recording(task.directory)), teacher_of(task.teacher), task.every_s)
+        view = view_of(read_recording(task.directory), task.profile)
+        labels = label_recording(view, teacher_of(task.teacher), task.every_s)
+        if task.counterfactual:
+            labels = [criticised(label, view) for label in labels]
     except UserError as error:
         return ShardResult(task, str(error))
     write_labels(task.shard, labels)
@@ -60,3 +66,12 @@ def label_recording(view: RecordingView, teacher: Teacher, every_s: float = 0.0)
             answer = validate(answer, view.evidence(keyframe.t0_us))
         labels.append(answer)
     return labels
+
+
+def criticised(label: CocLabel, view: RecordingView) -> CocLabel:
+    """An accepted label with the counterfactual critic's verdict; other labels as they are."""
+    if label.status != "accepted":
+        return label
+    verdict = counterfactual(label, view)
+    status = "rejected" if verdict.passed is False else label.status
+    return replace(label, verdicts=(*label.verdicts, verdict), status=status)

@@ -2,11 +2,12 @@
 
     a_i = (v_{i+1} - v_i) / dt          kappa_i = (yaw_{i+1} - yaw_i) / (v_i dt)
 
-The word at frame i speaks of the step that begins there. Both signals go through filters without phase shift: a
-centred mean as wide as the measured noise asks for (none on clean motion), then a centred median, which keeps edges
-where they are. Spans are found by two thresholds: a span reaches as far as the low one holds and must touch the high
-one somewhere. Every number stands in `Profile`. Labels: arXiv 2511.00088, section 4.3.2. Reads arrays, writes
-nothing, knows nothing of maps, agents or files.
+The word at frame i speaks of the step that begins there. Both signals go through filters without phase shift: where
+there is noise, a centred mean as wide as the measured noise asks for, then a centred median, which keeps edges where
+they are; steering always gets the median, a clean speed gets neither, so that no burst is clipped. Spans are found by
+two thresholds: a span reaches as far as the low one holds and must touch the high one somewhere. Every number stands in
+`Profile`; `released` stands for the published detector (`released_actions.py`). Labels: arXiv 2511.00088, section
+4.3.2. Reads arrays, writes nothing, knows nothing of maps, agents or files.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from causaldrive.clips.geometry import wrap_angle
 from causaldrive.clips.types import EgoMotion
 from causaldrive.ground.errors import unknown_name
 from causaldrive.ground.words import STEP_S, STEP_US
+from causaldrive.label.released_actions import ReleasedProfile, released_words
 
 Array = NDArray[np.float64]
 
@@ -51,14 +53,16 @@ class Profile:
     shortest_pause_frames: int = 4  # shorter pauses within one action are filled
     median_frames: int = 5
     acceleration_noise_mps2: float = 0.05  # what noise may remain after the mean
+    strong_noise_mps2: float = 0.2  # the bounds of strong lie far apart, so its edges may stay sharper
     yaw_rate_noise_radps: float = 0.004
     widest_mean_frames: int = 9
 
 
-PROFILES = {"causaldrive": Profile()}
+DEFAULT = Profile()
+PROFILES: dict[str, Profile | ReleasedProfile] = {"causaldrive": DEFAULT, "released": ReleasedProfile()}
 
 
-def profile_of(name: str) -> Profile:
+def profile_of(name: str) -> Profile | ReleasedProfile:
     """Raises UserError for a name that is not known."""
     if name not in PROFILES:
         raise unknown_name("meta-action profile", name, PROFILES)
@@ -85,14 +89,14 @@ class MetaActions:
     spans: tuple[Span, ...]
 
 
-def detect(ego: EgoMotion, profile: Profile = PROFILES["causaldrive"]) -> MetaActions:
+def detect(ego: EgoMotion, profile: Profile | ReleasedProfile = DEFAULT) -> MetaActions:
     """Words of a drive given at 10 Hz (see `clips.resample.ego_at_10hz`)."""
     assert np.all(np.abs(np.diff(ego.t_us) - STEP_US) < STEP_US / 10), "detect needs ego motion at 10 Hz"
     return detect_signals(ego.t_us, ego.speed_mps, ego.yaw_rad, profile)
 
 
 def of_trajectory(
-    history_xy_yaw: Array, future_xy_yaw: Array, t0_us: int = 0, profile: Profile = PROFILES["causaldrive"]
+    history_xy_yaw: Array, future_xy_yaw: Array, t0_us: int = 0, profile: Profile | ReleasedProfile = DEFAULT
 ) -> MetaActions:
     """Words of poses (H, 3) up to t0 and planned poses (F, 3), x, y, yaw in one frame at 10 Hz: H + F frames."""
     poses = np.concatenate([history_xy_yaw, future_xy_yaw]).astype(float)
@@ -111,10 +115,16 @@ def speed_along_path(xy_yaw: Array) -> Array:
     return np.concatenate([[first], inner, [last]])
 
 
-def detect_signals(t_us: np.ndarray, speed_mps: Array, yaw_rad: Array, profile: Profile) -> MetaActions:
+def detect_signals(
+    t_us: np.ndarray, speed_mps: Array, yaw_rad: Array, profile: Profile | ReleasedProfile
+) -> MetaActions:
     """Words from signed speed (T,) and yaw (T,) at 10 Hz."""
-    longitudinal = _longitudinal(np.asarray(speed_mps, float), profile)
-    lateral = _lateral(np.asarray(speed_mps, float), np.asarray(yaw_rad, float), longitudinal, profile)
+    speed, yaw = np.asarray(speed_mps, float), np.asarray(yaw_rad, float)
+    if isinstance(profile, ReleasedProfile):
+        longitudinal, lateral = released_words(speed, yaw, profile)
+    else:
+        longitudinal = _longitudinal(speed, profile)
+        lateral = _lateral(speed, yaw, longitudinal, profile)
     spans = (*_spans("longitudinal", t_us, longitudinal), *_spans("lateral", t_us, lateral))
     return MetaActions(np.asarray(t_us, np.int64), longitudinal, lateral, spans)
 
@@ -126,32 +136,38 @@ def describe(meta: MetaActions, first_t_us: int, end_t_us: int) -> tuple[str, ..
     return tuple(word for i, word in enumerate(words) if i == 0 or word != words[i - 1])
 
 
-def acceleration_of(speed_mps: Array, profile: Profile = PROFILES["causaldrive"]) -> Array:
+def acceleration_of(speed_mps: Array, profile: Profile = DEFAULT) -> Array:
     """Smoothed acceleration (T,) of speed (T,): the step from frame i to i + 1; the last repeats."""
-    raw = np.diff(speed_mps) / STEP_S
-    return _without_noise(raw, profile.acceleration_noise_mps2, profile)
+    return _without_noise(np.diff(speed_mps) / STEP_S, profile.acceleration_noise_mps2, profile)[0]
 
 
-def _without_noise(raw: Array, allowed: float, profile: Profile) -> Array:
-    """(T - 1,) raw rate -> (T,) rate. A mean of w steps of a differenced signal leaves noise / w."""
-    rate = np.append(raw, raw[-1])
+def _without_noise(raw: Array, allowed: float, p: Profile, always: bool = False) -> tuple[Array, int]:
+    """(T - 1,) raw rate -> (T,) rate and the width of its mean: 1 and no median where it is clean, unless `always`.
+
+    A mean of w steps of a differenced signal leaves noise / w.
+    """
+    rate, width = np.append(raw, raw[-1]), 1
     if len(raw) > 4:
         # Noise of the signal itself, seen through three differences of it (their gain is sqrt(20)).
         noise = 1.4826 * np.median(np.abs(np.diff(raw, 2))) / np.sqrt(20) * np.sqrt(2)
-        width = int(np.clip(np.ceil(noise / allowed), 1, profile.widest_mean_frames))
-        rate = uniform_filter1d(rate, width + 1 - width % 2, mode="nearest")
-    return median_filter(rate, profile.median_frames, mode="nearest")
+        width = int(np.clip(np.ceil(noise / allowed), 1, p.widest_mean_frames))
+        width += 1 - width % 2
+        rate = uniform_filter1d(rate, width, mode="nearest")
+    return (median_filter(rate, p.median_frames, mode="nearest") if always or width > 1 else rate), width
 
 
 def _longitudinal(speed: Array, p: Profile) -> np.ndarray:
-    rate = acceleration_of(speed, p)
+    raw = np.diff(speed) / STEP_S
+    rate, width = _without_noise(raw, p.acceleration_noise_mps2, p)
+    fine, _ = _without_noise(raw, p.strong_noise_mps2, p)
     mid_speed = np.append((speed[:-1] + speed[1:]) / 2, speed[-1])
     labels = np.where(np.abs(mid_speed) <= p.still_mps, "stop", "maintain_speed").astype(object)
     for sign, verb in ((1, "accelerate"), (-1, "decelerate")):
         gentle = _close(_reach(sign * rate, p.gentle_low_mps2, p.gentle_high_mps2), p.shortest_pause_frames)
+        strong = _reach(sign * fine, p.strong_low_mps2, p.strong_high_mps2) & gentle
+        gentle = _at_half_height(gentle, sign * rate, width) | strong
         gentle = _keep(gentle, rate * STEP_S, p.speed_change_mps, p.shortest_frames)
-        strong = _reach(sign * rate, p.strong_low_mps2, p.strong_high_mps2)
-        strong = _keep(strong & gentle, rate * STEP_S, p.speed_change_mps, p.shortest_frames)
+        strong = _keep(strong & gentle, fine * STEP_S, p.speed_change_mps, p.shortest_frames)
         labels[gentle] = f"gentle_{verb}"
         labels[strong] = f"strong_{verb}"
     back = _keep(mid_speed <= -p.reverse_mps, rate, 0.0, p.shortest_frames)
@@ -161,7 +177,7 @@ def _longitudinal(speed: Array, p: Profile) -> np.ndarray:
 
 def _lateral(speed: Array, yaw: Array, longitudinal: np.ndarray, p: Profile) -> np.ndarray:
     turn = np.diff(np.unwrap(yaw))
-    rate = _without_noise(turn / STEP_S, p.yaw_rate_noise_radps, p)
+    rate, _ = _without_noise(turn / STEP_S, p.yaw_rate_noise_radps, p, always=True)  # it is corrected all the time
     moving = np.abs(speed) > p.still_mps
     curvature = np.where(moving, rate / np.where(moving, speed, 1.0), 0.0)
     sideways = rate * speed
@@ -189,11 +205,26 @@ def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
 
 def _reach(signal: Array, low: float, high: float) -> np.ndarray:
     """Runs above `low` that touch `high`."""
-    found = signal >= low
+    found = signal >= low - 1e-9
     for first, end in _runs(found):
         if signal[first:end].max() < high - 1e-9:
             found[first:end] = False
     return found
+
+
+def _at_half_height(mask: np.ndarray, signal: Array, width: int) -> np.ndarray:
+    """Runs drawn in to where the signal has half of what it reaches within `width` frames of each end.
+
+    A mean of `width` frames spreads an edge over as many; its half height is where it was. Width 1 spreads nothing.
+    """
+    drawn = mask.copy()
+    for first, end in _runs(mask) if width > 1 else []:
+        if first == 0 or end == len(mask):
+            continue  # it goes on outside the drive
+        rise, fall = signal[first:end][:width], signal[first:end][-width:][::-1]
+        drawn[first : first + int(np.argmax(rise >= rise.max() / 2))] = False
+        drawn[end - int(np.argmax(fall >= fall.max() / 2)) : end] = False
+    return drawn
 
 
 def _close(mask: np.ndarray, pause: int) -> np.ndarray:

@@ -5,6 +5,7 @@ Everything derived is computed once per recording. Reads a `Recording`. Knows no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,8 @@ from causaldrive.clips.samples import usable_range
 from causaldrive.clips.types import EgoMotion, Recording
 from causaldrive.ground.words import FUTURE_STEPS, STEP_US
 from causaldrive.label.consistency import PlannedMotion, motion_of_recording
-from causaldrive.label.meta_actions import MetaActions, describe, detect
-from causaldrive.label.validators import HISTORY_US, Evidence
+from causaldrive.label.evidence import HISTORY_US, Evidence
+from causaldrive.label.meta_actions import MetaActions, describe, detect, profile_of
 from causaldrive.worlds.replay import context_of, states_of
 from causaldrive.worlds.state import SceneContext, WorldState
 
@@ -52,16 +53,32 @@ class RecordingView:
         ids = frozenset(name for state in history for name in (*state.agents.ids, *state.lights.ids))
         distances = _distances(history[-1]) if history else {}
         pushed_s = tuple((begin - t0_us) / 1e6 for begin, _ in recording.meta.get("pushed_us", ()))
-        return Evidence(self.motion_from(t0_us), ids if known else None, distances, pushed_s)
+        category = {name: kind for s in history for name, kind in zip(s.agents.ids, s.agents.category, strict=True)}
+        return Evidence(
+            self.motion_from(t0_us), ids if known else None, distances, pushed_s, category, _light_states(history)
+        )
 
 
-def view_of(recording: Recording) -> RecordingView:
-    """Raises UserError when the recording is too short for one keyframe."""
+def view_of(recording: Recording, profile: str = "causaldrive") -> RecordingView:
+    """Raises UserError when the recording is too short for one keyframe or the meta-action profile is not known."""
     limits = usable_range(recording)
     ego = ego_at_10hz(recording.ego)
     return RecordingView(
-        recording, ego, detect(ego), limits, context_of(recording), tuple(states_of(recording, ego.t_us))
+        recording,
+        ego,
+        detect(ego, profile_of(profile)),
+        limits,
+        context_of(recording),
+        tuple(states_of(recording, ego.t_us)),
     )
+
+
+def _light_states(history: Sequence[WorldState]) -> dict[str, tuple[str, ...]]:
+    states: dict[str, tuple[str, ...]] = {}
+    for state in history:
+        for name, shown in zip(state.lights.ids, state.lights.state, strict=True):
+            states[name] = (*states.get(name, ()), shown)
+    return states
 
 
 def _distances(now: WorldState) -> dict[str, float]:

@@ -16,6 +16,7 @@ import jinja2
 from causaldrive.clips.resample import ego_at_10hz
 from causaldrive.clips.store import SetAside, read_recording
 from causaldrive.ground.files import write_text
+from causaldrive.label.balance import Group
 from causaldrive.label.meta_actions import detect
 from causaldrive.label.plots import motion_plot
 from causaldrive.label.types import CocLabel
@@ -23,6 +24,7 @@ from causaldrive.label.types import CocLabel
 SHOWN_RECORDINGS = 6
 SHOWN_KEYFRAMES = 14
 SHOWN_REJECTED = 12
+GROUPS = "Accepted by scene family and decision"
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class Count:
 
 
 def write_report(
-    out: Path, labels: Sequence[CocLabel], directories: Sequence[Path], set_aside: Sequence[SetAside], teacher: str
-) -> None:
+    out: Path, labels: Sequence[CocLabel], directories: Sequence[Path], set_aside: Sequence[SetAside], teacher: str,
+    groups: Sequence[Group] = (),
+) -> None:  # fmt: skip
     """Write `report.html` into `out`; `directories` are the labelled recordings, of which a few are plotted."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("causaldrive.label", "."), autoescape=True, undefined=jinja2.StrictUndefined
@@ -50,7 +53,7 @@ def write_report(
         labels=labels,
         accepted=len(accepted),
         rejected=len(rejected),
-        tables=count_tables(labels),
+        tables={**count_tables(labels), GROUPS: _group_counts(groups)},
         plots=[_plotted(directory, labels) for directory in _spread(directories, SHOWN_RECORDINGS)],
         rejected_examples=[_row(label) for label in _one_per_reason(rejected)],
     )
@@ -72,6 +75,12 @@ def count_tables(labels: Sequence[CocLabel]) -> dict[str, list[Count]]:
         "Checks not passed": _counts(checks),
         "Why rejected": _counts(_without_numbers(reason_of(label)) for label in labels if label.status == "rejected"),
     }
+
+
+def _group_counts(groups: Sequence[Group]) -> list[Count]:
+    """One bar a group, as long as what was kept; the name tells how many there were."""
+    most = max((group.kept for group in groups), default=1)
+    return [Count(f"{g.name} (of {g.found})", g.kept, g.kept / most) for g in groups]
 
 
 def reason_of(label: CocLabel) -> str:

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from causaldrive.clips.store import SetAside, find_recordings
+from causaldrive.clips.store import MARK, SetAside, find_recordings
 from causaldrive.ground.errors import UserError
+from causaldrive.ground.files import read_json
 from causaldrive.ground.progress import Meter
 from causaldrive.ground.runs import Run, open_run
+from causaldrive.label.balance import Group, balanced
 from causaldrive.label.labelling import ShardResult, ShardTask, label_shard
+from causaldrive.label.meta_actions import profile_of
 from causaldrive.label.report import write_report
 from causaldrive.label.store import FILE, read_labels, write_labels
 from causaldrive.label.teachers import teacher_of
@@ -34,6 +37,9 @@ class LabelConfig:
     every_s: float = 0.0  # also label every so many seconds; 0: only where the car changes what it does
     limit: int = 0  # label at most this many recordings; 0: all
     workers: int = 2  # worker processes
+    profile: str = "causaldrive"  # thresholds of the meta actions: causaldrive, or released (the published detector's)
+    counterfactual: bool = False  # also ask whether without each named cause the expert would have decided the same
+    balance: int = 0  # keep at most this many accepted labels of each decision and scene family; 0: all
 
 
 def run(config: LabelConfig) -> None:
@@ -50,14 +56,17 @@ def run(config: LabelConfig) -> None:
             raise UserError(f"{config.recordings}: no recording could be labelled; the first: {set_aside[0].reason}")
         labels, doubles = _merge(usable)
         set_aside = sorted([*set_aside, *doubles], key=lambda entry: entry.path)
+        labels, groups = balanced(labels, _families(usable), config.balance)
         write_labels(config.out, labels)
-        write_report(config.out, labels, [task.directory for task in usable], set_aside, config.teacher)
-        _finish(opened, labels, len(tasks), set_aside)
+        directories = [task.directory for task in usable]
+        write_report(config.out, labels, directories, set_aside, config.teacher, groups)
+        _finish(opened, labels, len(tasks), set_aside, groups)
 
 
 def _check(config: LabelConfig) -> None:
     teacher_of(config.teacher)
-    for name, least in (("every_s", 0.0), ("limit", 0), ("workers", 1)):
+    profile_of(config.profile)
+    for name, least in (("every_s", 0.0), ("limit", 0), ("workers", 1), ("balance", 0)):
         if not getattr(config, name) >= least:
             raise UserError(f"{name} = {getattr(config, name)} found, at least {least} expected; change --{name}.")
 
@@ -67,7 +76,7 @@ def _tasks(config: LabelConfig, directories: list[Path]) -> list[ShardTask]:
     for directory in directories:
         inside = directory.relative_to(config.recordings) if directory != config.recordings else Path(directory.name)
         shard = config.out / "shards" / f"{'__'.join(inside.parts)}.parquet"
-        tasks.append(ShardTask(directory, shard, config.teacher, config.every_s))
+        tasks.append(ShardTask(directory, shard, config.teacher, config.every_s, config.profile, config.counterfactual))
     return tasks
 
 
@@ -106,7 +115,15 @@ def _merge(tasks: Iterable[ShardTask]) -> tuple[list[CocLabel], list[SetAside]]:
     return labels, doubles
 
 
-def _finish(opened: Run, labels: list[CocLabel], recordings: int, set_aside: list[SetAside]) -> None:
+def _families(tasks: Iterable[ShardTask]) -> dict[str, str]:
+    """Recording id -> scene family, of those that a world of ours made."""
+    heads = [read_json(task.directory / MARK) for task in tasks]
+    return {head["recording_id"]: str(head["meta"]["family"]) for head in heads if "family" in head["meta"]}
+
+
+def _finish(
+    opened: Run, labels: list[CocLabel], recordings: int, set_aside: list[SetAside], groups: list[Group]
+) -> None:
     counts = {status: sum(label.status == status for label in labels) for status in ("accepted", "rejected")}
     opened.log(recordings=recordings, set_aside=len(set_aside), keyframes=len(labels), **counts)
     for entry in set_aside:
@@ -115,4 +132,9 @@ def _finish(opened: Run, labels: list[CocLabel], recordings: int, set_aside: lis
         f"label: {len(labels)} keyframes of {recordings - len(set_aside)} recordings, {counts['accepted']} accepted, "
         f"{counts['rejected']} rejected with reason, {len(set_aside)} recordings set aside: {opened.directory / FILE}"
     )
+    left_out = sum(group.found - group.kept for group in groups)
+    if left_out:
+        print(f"label: {left_out} accepted labels left out for balance")
+    for group in groups:
+        print(f"label: {group.kept:5} of {group.found:5}  {group.name.replace('_', ' ')}")
     shutil.rmtree(opened.directory / "shards", ignore_errors=True)  # all their rows are in labels.parquet

@@ -1,16 +1,16 @@
 """Deterministic checks of a label: each says passed, failed or cannot judge, and why.
 
 A label is accepted when no check fails. Checks need no model and no picture: closed sets, one decision an axis, side
-named and sane, evidence inside the history window, decision agrees with the motion that followed, keyword rules with
-their exemptions, trace agrees with its own fields, named objects exist. Keyword rules are our own addition to the
-paper (the paper has none). Knows nothing of files or teachers.
+named and sane, evidence inside the history window, decision agrees with the motion that followed and with its causes,
+keyword rules with their exemptions, trace agrees with its own fields; `scene_checks` asks the annotations. Keyword
+rules are our own addition to the paper (the paper has none). Knows nothing of files or teachers.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from causaldrive.ground.words import (
     CAUSE_CATEGORIES,
@@ -21,24 +21,15 @@ from causaldrive.ground.words import (
     LONGITUDINAL_DECISIONS,
 )
 from causaldrive.label.consistency import LIMITS, PlannedMotion, SpeedProfile, judge
+from causaldrive.label.evidence import HISTORY_US, Evidence
+from causaldrive.label.scene_checks import causes_are_as_said, causes_exist, undisturbed, unknown, verdict
 from causaldrive.label.trace import SIDED_LATERAL, UNOBSERVED, ParsedTrace, parse
+from causaldrive.label.trace_rules import cause_kinds
 from causaldrive.label.types import Cause, CocLabel, Verdict
 
-HISTORY_US = 2_000_000  # evidence must lie in [t0 - 2 s, t0]
-PUSH_FREE_S = 2.5  # of the future that must be the driver's own
 _EASY_MPS2 = 0.5  # a stop that needs less braking than this is still far ahead
 _BRISK_MPS = 1.5  # gain of speed within 2 s that no braking lead or crossing person allows
 _TURN_RAD = 0.1
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known of the scene around a label; empty or None where it is not."""
-
-    motion: PlannedMotion | None = None  # what was really driven from t0 on
-    ids: frozenset[str] | None = None  # agents and lights present in the 2 s up to t0
-    distance_m: Mapping[str, float] = field(default_factory=dict)  # id -> to the agent, or to the light's stop line
-    pushed_s: tuple[float, ...] = ()  # when after t0 something other than the driver moved the car
 
 
 def validate(label: CocLabel, evidence: Evidence) -> CocLabel:
@@ -46,14 +37,6 @@ def validate(label: CocLabel, evidence: Evidence) -> CocLabel:
     verdicts = (*label.verdicts, *(check(label, evidence) for check in CHECKS))
     failed = any(verdict.passed is False for verdict in verdicts)
     return replace(label, verdicts=verdicts, status="rejected" if failed else "accepted")
-
-
-def _verdict(check: str, faults: list[str]) -> Verdict:
-    return Verdict(check, not faults, 0.0 if faults else 1.0, "; ".join(faults))
-
-
-def _unknown(check: str, reason: str) -> Verdict:
-    return Verdict(check, None, None, reason)
 
 
 def closed_sets(label: CocLabel, evidence: Evidence) -> Verdict:
@@ -72,7 +55,7 @@ def closed_sets(label: CocLabel, evidence: Evidence) -> Verdict:
             faults.append(f"cause category {cause.category!r} is none of the closed set")
         if cause.kind is not None and CAUSE_KINDS.get(cause.kind) != cause.category:
             faults.append(f"cause kind {cause.kind!r} does not belong to category {cause.category!r}")
-    return _verdict("closed_sets", faults)
+    return verdict("closed_sets", faults)
 
 
 def one_per_axis(label: CocLabel, evidence: Evidence) -> Verdict:
@@ -80,7 +63,7 @@ def one_per_axis(label: CocLabel, evidence: Evidence) -> Verdict:
     faults = [problem for problem in parse(label.trace).problems if "contradict" in problem]
     if label.decision_longitudinal is None and label.decision_lateral is None:
         faults.append("the label holds no decision")
-    return _verdict("one_per_axis", faults)
+    return verdict("one_per_axis", faults)
 
 
 def direction_named(label: CocLabel, evidence: Evidence) -> Verdict:
@@ -96,7 +79,7 @@ def direction_named(label: CocLabel, evidence: Evidence) -> Verdict:
         if blocked and side == blocked.group(1) and "nudge" in (lateral or ""):
             faults.append(f"nudges {side} although {cause.text}")
         faults.extend(_curve_faults(cause, evidence.motion))
-    return _verdict("direction_named", faults)
+    return verdict("direction_named", faults)
 
 
 def _curve_faults(cause: Cause, motion: PlannedMotion | None) -> list[str]:
@@ -123,24 +106,24 @@ def evidence_in_history(label: CocLabel, evidence: Evidence) -> Verdict:
             faults.append(f"evidence of '{cause.text}' is {-late_s:.1f} s old, at most 2 s expected")
     open_ones = [text for text in untimed if text != UNOBSERVED]
     if open_ones and not faults:
-        return _unknown("evidence_in_history", f"no time of evidence for '{open_ones[0]}'")
-    return _verdict("evidence_in_history", faults)
+        return unknown("evidence_in_history", f"no time of evidence for '{open_ones[0]}'")
+    return verdict("evidence_in_history", faults)
 
 
 def decision_matches_motion(label: CocLabel, evidence: Evidence) -> Verdict:
     """The car did what was decided, on each axis that was decided."""
     if evidence.motion is None:
-        return _unknown("decision_matches_motion", "the motion after t0 is not known")
+        return unknown("decision_matches_motion", "the motion after t0 is not known")
     spoken = ParsedTrace(label.decision_longitudinal, label.decision_lateral, label.direction, ())
     if spoken.longitudinal not in (None, *LONGITUDINAL_DECISIONS) or spoken.lateral not in (None, *LATERAL_DECISIONS):
-        return _unknown("decision_matches_motion", "the decision is none of the closed set")
+        return unknown("decision_matches_motion", "the decision is none of the closed set")
     result = judge(spoken, evidence.motion)
     faults = [
         f"{decision} is not what the car did"
         for decision, agrees in ((spoken.longitudinal, result.longitudinal), (spoken.lateral, result.lateral))
         if agrees is False
     ]
-    return _verdict("decision_matches_motion", faults)
+    return verdict("decision_matches_motion", faults)
 
 
 @dataclass(frozen=True)
@@ -191,7 +174,7 @@ KEYWORD_RULES = (
 def keyword_rules(label: CocLabel, evidence: Evidence) -> Verdict:
     """No cause's words deny the motion; exempt: standing already, far ahead, another lane's, turned green."""
     if evidence.motion is None:
-        return _unknown("keyword_rules", "the motion after t0 is not known")
+        return unknown("keyword_rules", "the motion after t0 is not known")
     speed = SpeedProfile(evidence.motion.speed_mps, LIMITS)
     faults = [
         rule.fault
@@ -202,7 +185,7 @@ def keyword_rules(label: CocLabel, evidence: Evidence) -> Verdict:
         and not (rule.far_is_exempt and _is_far(cause, speed.now, evidence))
         and rule.forbids(speed)
     ]
-    return _verdict("keyword_rules", faults)
+    return verdict("keyword_rules", faults)
 
 
 def _is_far(cause: Cause, speed_mps: float, evidence: Evidence) -> bool:
@@ -226,23 +209,60 @@ def trace_matches_fields(label: CocLabel, evidence: Evidence) -> Verdict:
     kinds = {cause.kind for cause in label.causes if cause.kind is not None}
     if all(cause.kind is not None for cause in label.causes) and set(said.cause_kinds) != kinds:
         faults.append(f"the trace names {sorted(said.cause_kinds)}, the fields {sorted(kinds)}")
-    return _verdict("trace_matches_fields", faults)
+    return verdict("trace_matches_fields", faults)
 
 
-def causes_exist(label: CocLabel, evidence: Evidence) -> Verdict:
-    """Every agent or light that a cause names was there in the 2 s up to t0."""
-    named = [cause for cause in label.causes if cause.agent_id is not None]
-    if named and evidence.ids is None:
-        return _unknown("causes_exist", "the recording lists no agents or lights")
-    present = evidence.ids or frozenset()
-    faults = [f"{cause.agent_id} ('{cause.text}') was not there" for cause in named if cause.agent_id not in present]
-    return _verdict("causes_exist", faults)
+_SIDEWAYS = ("in_lane_nudge", "out_of_lane_nudge", "lane_change")
+_FITS: dict[str, tuple[str, ...]] = {  # kind of cause -> decisions of either axis that it can make
+    "lead_vehicle": ("lead_obstacle_following", "acceleration_for_passing", *_SIDEWAYS),
+    "cut_in_vehicle": ("yield", "lateral_abort", *_SIDEWAYS),
+    "stopped_vehicle": ("stop_for_static_constraint", "lead_obstacle_following", *_SIDEWAYS),
+    "pedestrian_crossing": ("yield", "lateral_abort", *_SIDEWAYS),
+    "cyclist": ("yield", "lead_obstacle_following", "acceleration_for_passing", *_SIDEWAYS),
+    "red_light": ("stop_for_static_constraint",),
+    "yellow_light": ("stop_for_static_constraint",),
+    "green_light": ("set_speed_tracking",),
+    "stop_sign": ("stop_for_static_constraint", "yield"),
+    "sharp_curve": ("speed_adaptation",),
+}
+_RIGHT_OF_WAY = re.compile(r"\b(?:cross|merg|oncoming|turn|emergency|right of way|pull\w* out|revers)")
+_GOING = ("set_speed_tracking", "acceleration_for_passing")
+_NEED_NO_CAUSE = (None, "set_speed_tracking", "lane_keeping")
 
 
-def undisturbed(label: CocLabel, evidence: Evidence) -> Verdict:
-    """The motion after t0 is the driver's own: what a push did is nobody's decision and no example to learn from."""
-    soon = [second for second in evidence.pushed_s if 0 < second <= PUSH_FREE_S]
-    return _verdict("undisturbed", [f"the car was pushed off its course {soon[0]:.1f} s after t0"] if soon else [])
+def causes_fit_decision(label: CocLabel, evidence: Evidence) -> Verdict:
+    """Each decision but driving on has a cause that can make it, and no cause speaks against it.
+
+    What each kind of cause can make is `_FITS` (the paper's table of decisions: a cut-in is yielded to, a red light
+    stopped for). Causes whose kind is not known, or that were not observed, can make anything.
+    """
+    kinds = [_kind_of(cause) for cause in label.causes]
+    if "unobserved" in kinds:
+        return verdict("causes_fit_decision", [])
+    if any(kind not in _FITS for kind in kinds):
+        return unknown("causes_fit_decision", "a cause is not of a known kind")
+    fits = [_fits(cause, str(kind)) for cause, kind in zip(label.causes, kinds, strict=True)]
+    decisions = (label.decision_longitudinal, label.decision_lateral)
+    faults = [
+        f"nothing named is a reason for {decision}"
+        for decision in decisions
+        if decision not in _NEED_NO_CAUSE and not any(decision in made for made in fits)
+    ]
+    for cause, made in zip(label.causes, fits, strict=True):
+        against = label.decision_longitudinal in _GOING or "set_speed_tracking" in made
+        if against and not set(decisions) & set(made):
+            faults.append(f"'{cause.text}' is no reason for {label.decision_longitudinal}")
+    return verdict("causes_fit_decision", faults)
+
+
+def _kind_of(cause: Cause) -> str | None:
+    return cause.kind or next(iter(cause_kinds(cause.text.lower())), None)
+
+
+def _fits(cause: Cause, kind: str) -> tuple[str, ...]:
+    """A vehicle that has the right of way is yielded to, whatever else it is."""
+    vehicle = kind in ("lead_vehicle", "stopped_vehicle")
+    return (*_FITS[kind], "yield") if vehicle and _RIGHT_OF_WAY.search(cause.text) else _FITS[kind]
 
 
 CHECKS: tuple[Callable[[CocLabel, Evidence], Verdict], ...] = (
@@ -255,4 +275,6 @@ CHECKS: tuple[Callable[[CocLabel, Evidence], Verdict], ...] = (
     trace_matches_fields,
     causes_exist,
     undisturbed,
+    causes_fit_decision,
+    causes_are_as_said,
 )

@@ -1,0 +1,25 @@
+"""What is known of the scene around a label: what the checks may hold against it.
+
+Types only; `RecordingView.evidence` fills them from a recording's annotations. Knows nothing of checks or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from causaldrive.label.consistency import PlannedMotion
+
+HISTORY_US = 2_000_000  # evidence must lie in [t0 - 2 s, t0]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of the scene around a label; empty or None where it is not."""
+
+    motion: PlannedMotion | None = None  # what was really driven from t0 on
+    ids: frozenset[str] | None = None  # agents and lights present in the 2 s up to t0
+    distance_m: Mapping[str, float] = field(default_factory=dict)  # id -> to the agent, or to the light's stop line
+    pushed_s: tuple[float, ...] = ()  # when after t0 something other than the driver moved the car
+    category: Mapping[str, str] = field(default_factory=dict)  # agent id -> of AGENT_CATEGORIES
+    light_states: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # light id -> up to t0, oldest first
