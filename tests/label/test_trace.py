@@ -28,8 +28,10 @@ TEXTS = {  # as the expert of the worlds words them
     ),
     "pedestrian_waiting": ("a pedestrian is waiting at the curb",),
     "oncoming_vehicle": (
-        "an oncoming car needs the room beside it", "an oncoming car comes into our lane", "an oncoming car goes first",
-    ),  # fmt: skip
+        "an oncoming car needs the room beside it",
+        "an oncoming car comes into our lane",
+        "an oncoming car goes first",
+    ),
     "risky_vehicle": ("a car in the left lane is swerving", "the car ahead is swerving"),
     "neighbour_vehicle": ("a car beside us is in the left lane", "a car beside us is in the right lane"),
     "lane_ends": ("our lane ends ahead",),
