@@ -83,7 +83,7 @@ def sentence(fit: ClockFit, camera: str) -> str:
     """What is known of the clocks, whether or not it is an alarm."""
     if fit.offset_s is None:
         return f"{camera}: the drive neither turns nor changes its speed enough to compare the clocks."
-    sure = "certain" if _is_certain(fit) or (fit.at_zero or 0) >= _LEAST_PEAK else "not certain"
+    sure = "certain" if (fit.peak or 0) >= _LEAST_PEAK and (fit.uncertainty_s or 0) <= _MOST_UNCERTAIN_S else "not certain"
     return (f"{camera}: offset {fit.offset_s:+.2f} s +- {2 * (fit.uncertainty_s or 0):.2f} s by "
             f"{' and '.join(fit.signals)}, correlation {fit.peak:.2f} ({sure}).")  # fmt: skip
 
