@@ -97,9 +97,10 @@ def measure(directories: list[Path]) -> dict:
             found = any(f.kind == "clock offset" for f in findings_of(fit, "front"))
             rows.setdefault("camera clock off by 0.3 or 0.8 s", []).append((found, bool(fit.signals)))
             errors_s += [abs((fit.offset_s or 0.0) - offset)] if found else []
+    raised = [kind for kinds in alarms for kind in kinds]
     return {
         "drives": len(directories),
-        "false_alarms": _share([bool(kinds) for kinds in alarms]) | {"kinds": sum(alarms, [])},
+        "false_alarms": _share([bool(kinds) for kinds in alarms]) | {"kinds": raised},
         "faults": {name: {"all": _share([f for f, _ in row]), "could_show": _share([f for f, can in row if can])}
                    for name, row in rows.items()},
         "offset_error_s": {"median": _quantile(errors_s, 0.5), "p95": _quantile(errors_s, 0.95), "n": len(errors_s)},

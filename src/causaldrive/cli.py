@@ -36,7 +36,9 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
             Command("worlds record", "the expert drives seeded scenes; recordings", "worlds.record", "RecordConfig"),
             Command("import comma2k19", "comma2k19 segments to recordings", "clips.comma2k19", "ImportComma2k19Config"),
             Command("import av2", "Argoverse 2 logs to recordings", "clips.av2", "ImportAv2Config"),
-            Command("import physicalai", "PhysicalAI-AV clips to recordings", "clips.physicalai", "ImportPhysicalAiConfig"),
+            Command(
+                "import physicalai", "PhysicalAI-AV clips to recordings", "clips.physicalai", "ImportPhysicalAiConfig"
+            ),
             Command("import folder", "own MP4 and poses to recordings", "clips.own", "ImportFolderConfig"),
             Command("clips check", "find swapped axes, wrong units, clock offsets", "clips.check", "CheckConfig"),
         ),

@@ -50,7 +50,9 @@ def test_degrees_quaternions_and_kilometres_an_hour(tmp_path):
     half = drive.yaw_rad / 2
     write_poses(tmp_path / "a" / "deg", drive, yaw_rad=None, yaw_deg=np.rad2deg(drive.yaw_rad), speed_mps=None,
                 speed_kmh=drive.speed_mps * 3.6)  # fmt: skip
-    write_poses(tmp_path / "a" / "quat", drive, yaw_rad=None, qw=np.cos(half), qx=0 * half, qy=0 * half, qz=np.sin(half))
+    write_poses(
+        tmp_path / "a" / "quat", drive, yaw_rad=None, qw=np.cos(half), qx=0 * half, qy=0 * half, qz=np.sin(half)
+    )
     run(ImportFolderConfig(tmp_path / "a", tmp_path / "out"))
     for recording in read_recordings(tmp_path / "out")[0]:
         np.testing.assert_allclose(recording.ego.yaw_rad, drive.yaw_rad, atol=1e-6)

@@ -43,9 +43,13 @@ def write_download(root: Path, clips: tuple[str, ...] = ("clip-a", "clip-b")) ->
         quoted = '"' + json.dumps(members).replace('"', '""') + '"' if members else ""
         lines.append(f"{name},{directory},{path},{quoted}")
     (root / "features.csv").write_text("\n".join(lines) + "\n")
-    pq.write_table(pa.table({"chunk": [7] * len(clips) + [8], "clip_id": [*clips, "elsewhere"]}), root / "clip_index.parquet")
+    pq.write_table(
+        pa.table({"chunk": [7] * len(clips) + [8], "clip_id": [*clips, "elsewhere"]}), root / "clip_index.parquet"
+    )
     write_zip(root / zipped.format(chunk_id=7), {k: v for clip in clips for k, v in camera_files(clip, root).items()})
-    write_zip(root / "labels/egomotion/egomotion.chunk_0007.zip", {f"{c}.egomotion.parquet": egomotion() for c in clips})
+    write_zip(
+        root / "labels/egomotion/egomotion.chunk_0007.zip", {f"{c}.egomotion.parquet": egomotion() for c in clips}
+    )
     write_calibration(root, clips)
     return root
 
@@ -67,7 +71,7 @@ def egomotion() -> bytes:
     """20 s at 100 Hz on a circle to the left, 8 m/s, radius 50 m."""
     t = np.arange(-50, 2051) * 0.01
     yaw = 8 * t / 50
-    quat = Rotation.from_euler("z", yaw).as_quat()
+    quat = Rotation.from_euler("z", yaw[:, None]).as_quat()
     return parquet(
         timestamp=np.rint(t * 1e6).astype(np.int64), x=50 * np.sin(yaw), y=50 * (1 - np.cos(yaw)), z=0 * t,
         qx=quat[:, 0], qy=quat[:, 1], qz=quat[:, 2], qw=quat[:, 3],
@@ -96,7 +100,8 @@ def write_calibration(root: Path, clips: tuple[str, ...]) -> None:
     quat, count = LOOK.as_quat(), len(clips)
     same = {"clip_id": list(clips)}
     tables = {
-        "camera_intrinsics": {**same, "camera_name": [FRONT] * count, "width": [SIZE[0]] * count, "height": [SIZE[1]] * count,
+        "camera_intrinsics": {**same, "camera_name": [FRONT] * count,
+                              "width": [SIZE[0]] * count, "height": [SIZE[1]] * count,
                               "cx": [LENS.centre_px[0]] * count, "cy": [LENS.centre_px[1]] * count,
                               **{f"fw_poly_{k}": [a] * count for k, a in enumerate(LENS.polynomial)}},
         "sensor_extrinsics": {**same, "sensor_name": [FRONT] * count,
@@ -142,7 +147,9 @@ def test_what_the_lens_saw_is_where_the_pinhole_says(download, tmp_path):
 def test_a_broken_clip_leaves_the_others(download, tmp_path):
     broken = write_download(tmp_path / "in")
     member = f"clip-b.{FRONT}.mp4"
-    files = camera_files("clip-a", tmp_path) | {k: v for k, v in camera_files("clip-b", tmp_path).items() if k != member}
+    files = camera_files("clip-a", tmp_path) | {
+        k: v for k, v in camera_files("clip-b", tmp_path).items() if k != member
+    }
     write_zip(broken / f"camera/{FRONT}/{FRONT}.chunk_0007.zip", files)
     run(ImportPhysicalAiConfig(broken, tmp_path / "out"))
     aside = [line["set_aside"] for line in read_metrics(tmp_path / "out") if "set_aside" in line]
@@ -164,5 +171,5 @@ def test_what_cannot_be_imported_is_said(download, tmp_path, changes, said):
 
 
 def test_another_directory_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no features.csv"):
+    with pytest.raises(UserError, match="holds no features"):
         run(ImportPhysicalAiConfig(tmp_path, tmp_path / "out"))

@@ -34,8 +34,9 @@ def write_drive(directory: Path, name: str = "drive") -> Path:
     ego = motion_from_poses(t_us, np.column_stack([x, zeros, zeros]), quat_of_yaw(zeros))
     ahead = AgentTracks(
         t_us=t_us, agent_id=np.full(FRAMES, "car-1"), category=np.full(FRAMES, "car"),
-        xyz_in_local_m=np.column_stack([x + 20, zeros, zeros]), yaw_rad=zeros, size_m=np.tile([4.5, 1.9, 1.5], (FRAMES, 1)),
-        speed_mps=zeros + 5, brake_light=zeros > 0, indicator=np.zeros(FRAMES, np.int8),
+        xyz_in_local_m=np.column_stack([x + 20, zeros, zeros]), yaw_rad=zeros,
+        size_m=np.tile([4.5, 1.9, 1.5], (FRAMES, 1)), speed_mps=zeros + 5, brake_light=zeros > 0,
+        indicator=np.zeros(FRAMES, np.int8),
     )  # fmt: skip
     camera = Camera("front", WIDTH, HEIGHT, 50.0, 50.0, 32.0, 24.0, (1.6, 0.0, 1.5), (0.5, -0.5, 0.5, -0.5))
     recording = Recording(name, "test", "none", ego, {"front": CameraTrack(camera, t_us)}, agents=ahead)
@@ -49,8 +50,8 @@ def label(t0_s: float, name: str = "drive", **changes: Any) -> CocLabel:
     fields: dict[str, Any] = {
         "recording_id": name, "t0_us": round(t0_s * 1e6), "origin": "transition",
         "decision_longitudinal": "lead_obstacle_following", "decision_lateral": "lane_keeping", "direction": None,
-        "causes": (cause,), "trace": "Keep the gap and the lane because a car ahead is slowing.", "meta_history": ("a/b",),
-        "meta_future": ("c/d",), "teacher": "expert", "prompt_hash": "", "status": "accepted",
+        "causes": (cause,), "trace": "Keep the gap and the lane because a car ahead is slowing.",
+        "meta_history": ("a/b",), "meta_future": ("c/d",), "teacher": "expert", "prompt_hash": "", "status": "accepted",
     }  # fmt: skip
     return CocLabel(**{**fields, **changes})
 

@@ -61,7 +61,9 @@ def test_pictures_are_the_frames_at_their_ticks(client):
 def test_decisions_are_logged_before_and_after_and_kept(client, labels):
     before = read_labels(labels)
     assert client.ask("/api/labels/0", {"action": "accept", "revision": 0})[1]["by"] == "anna"
-    assert client.ask("/api/labels/2", {"action": "reject", "revision": 0, "note": "unclear"})[1]["status"] == "rejected"
+    assert (
+        client.ask("/api/labels/2", {"action": "reject", "revision": 0, "note": "unclear"})[1]["status"] == "rejected"
+    )
     trace = "Keep the speed and the lane because the road is clear."
     body = edit_body(before[1], decision_longitudinal="set_speed_tracking", causes=[], trace=trace)
     answer = client.ask("/api/labels/1", body)[1]
@@ -209,7 +211,8 @@ def test_entries_of_labels_written_anew_are_left_alone(labels):
 
 
 def test_a_killed_server_keeps_every_answered_decision(labels):
-    code = f"import sys; from causaldrive.cli import main; main(['view', 'review', {str(labels)!r}, '--annotator', 'anna'])"
+    command = ["view", "review", str(labels), "--annotator", "anna"]
+    code = f"from causaldrive.cli import main; main({command!r})"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     url = next(line.split()[2] for line in child.stdout if "review: open" in line)

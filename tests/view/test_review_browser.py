@@ -106,7 +106,9 @@ def page(browser, tmp_path):
 
 def test_a_label_is_shown_played_and_accepted_by_key(page):
     browser, labels = page
-    browser.until("document.querySelector('#frame').naturalWidth == 64 && document.querySelector('#bev').naturalWidth > 64")
+    browser.until(
+        "document.querySelector('#frame').naturalWidth == 64 && document.querySelector('#bev').naturalWidth > 64"
+    )
     assert browser.run("document.querySelectorAll('#motion polyline').length") == 3
     assert "Keep the gap" in browser.run("document.querySelector('#trace').value")
     browser.press("\ue014\ue014")  # right arrow, twice
@@ -162,12 +164,14 @@ def test_two_stages_in_the_page(browser, tmp_path):
         browser.until("detail && !detail.open")
         hidden = browser.run("document.body.innerText")
         assert "Keep the gap" not in hidden and "lead obstacle" not in hidden and "Show the future" in hidden
-        assert not browser.run("document.querySelector('#trace').offsetParent || document.querySelector('#decision').offsetParent")
+        assert not browser.run(
+            "document.querySelector('#trace').offsetParent || document.querySelector('#decision').offsetParent"
+        )
         browser.press("\ue014\ue014")
         assert browser.run("tick") == 0, "the clip ends at t0"
         browser.press("+")
         browser.type(".cause input", "a car ahead is slowing")
-        browser.type(".cause select", "lead vehicle")
+        browser.type(".cause select", "lead vehicle")  # letter by letter: none may be taken for a key
         browser.press("\ue00c")
         browser.press("a")
         browser.until("detail.open && tick > 3")

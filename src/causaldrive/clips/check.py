@@ -30,7 +30,17 @@ from causaldrive.ground.progress import track
 from causaldrive.ground.runs import open_run
 
 _AHEAD = 0.8  # cosine: a camera that looks along the rig's x axis
-_EGO = ("t_us", "position_x_m", "position_y_m", "position_z_m", "quat_w", "quat_x", "quat_y", "quat_z", "velocity_x_mps")
+_EGO = (
+    "t_us",
+    "position_x_m",
+    "position_y_m",
+    "position_z_m",
+    "quat_w",
+    "quat_x",
+    "quat_y",
+    "quat_z",
+    "velocity_x_mps",
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,9 @@ def run(config: CheckConfig) -> int:
     with open_run(config.out, "clips check", config, {"path": config.path}) as opened:
         if not opened.done:
             checked = [check_drive(d, config.video) for d in track(drives, "clips check", len(drives), "drives")]
-            results = [{"name": c.name, "findings": [asdict(f) for f in c.findings], "clocks": c.clocks} for c in checked]
+            results = [
+                {"name": c.name, "findings": [asdict(f) for f in c.findings], "clocks": c.clocks} for c in checked
+            ]
             write_json(config.out / "findings.json", results)
             _write_report(config.out, checked)
             for line in _lines(checked):
@@ -156,14 +168,20 @@ def _lines(checked: list[Checked]) -> Iterator[str]:
 
 
 def _write_report(out: Path, checked: list[Checked]) -> None:
-    rows = [[c.name, Cell("sound", tone="good") if not c.findings else Cell(", ".join(f.kind for f in c.findings), tone="bad"),
-             " ".join(c.clocks)] for c in checked]  # fmt: skip
+    rows = [[c.name, _verdict(c), " ".join(c.clocks)] for c in checked]
     sections = [Section("Drives", [Table(["drive", "found", "clocks"], rows, text_columns=3)])]
     for drive in [c for c in checked if c.findings][:30]:
         items: list[Item | str] = [Text(f"**{f.kind}**: {f.found} {f.fix}") for f in drive.findings]
         sections.append(Section(drive.name, [*items, *_plot(drive.poses)]))
     clean = sum(not c.findings for c in checked)
-    write_page(out / "report.html", "Check of recordings", sections, f"{clean} of {len(checked)} drives without a finding.")
+    write_page(
+        out / "report.html", "Check of recordings", sections, f"{clean} of {len(checked)} drives without a finding."
+    )
+
+
+def _verdict(drive: Checked) -> Cell:
+    kinds = ", ".join(finding.kind for finding in drive.findings)
+    return Cell(kinds, tone="bad") if kinds else Cell("sound", tone="good")
 
 
 def _plot(poses: Poses | None) -> list[Item | str]:

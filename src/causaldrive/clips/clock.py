@@ -21,7 +21,7 @@ WIDEST_S, STEP_S = 2.0, 0.02
 _SMOOTH_S = 0.15
 _LEAST_TURN_RADPS, _LEAST_SPEED_CHANGE_MPS = 0.02, 1.5
 _LEAST_PEAK, _LEAST_GAIN, _LEAST_OFFSET_S, _MOST_UNCERTAIN_S = 0.75, 0.04, 0.15, 0.12
-_OPPOSITE, _PARTS = -0.75, 6
+_OPPOSITE, _LEAST_SHOWN, _PARTS, _COARSE = -0.75, 0.6, 6, 3
 
 
 @dataclass(frozen=True)
@@ -39,36 +39,39 @@ class ClockFit:
 def fit_clock(poses: Poses, image: ImageMotion) -> ClockFit:
     """Offset between the clocks, from poses with increasing times and a camera that looks ahead."""
     pairs = _signals(poses, image)
-    if not pairs:
-        return ClockFit(None, None, None, None, ())
     lags = np.arange(-round(WIDEST_S / STEP_S), round(WIDEST_S / STEP_S) + 1)
-    curve = _mean_curve(pairs, lags, None)
-    turning = [pair for name, pair in pairs.items() if name == "turning"]
-    opposite = float(np.nanmin(_curve(turning[0], lags, None))) if turning else None
-    if not np.isfinite(curve).any():
-        return ClockFit(None, None, None, None, tuple(pairs))
-    offset = _peak(curve, lags)
-    parts = [_peak(_mean_curve(pairs, lags, part), lags) for part in range(_PARTS)]
+    curves = {name: _curve(pair, lags, None) for name, pair in pairs.items()}
+    opposite = float(np.nanmin(curves["turning"])) if "turning" in curves else None
+    # A signal that the images do not show at any lag (a far panorama does not grow) says nothing about the clocks.
+    shown = [name for name, curve in curves.items() if np.nanmax(curve) >= _LEAST_SHOWN]
+    if not shown:
+        return ClockFit(None, None, None, None, (), opposite)
+    curve = np.mean([curves[name] for name in shown], axis=0)
+    coarse = lags[len(lags) // 2 % _COARSE :: _COARSE]
+    parts = [_peak(np.mean([_curve(pairs[name], coarse, part) for name in shown], axis=0), coarse)
+             for part in range(_PARTS)]  # fmt: skip
     spread = float(np.sqrt((_PARTS - 1) * np.mean((np.array(parts) - np.mean(parts)) ** 2)))
     at_zero = float(curve[len(lags) // 2])
-    return ClockFit(offset, spread, float(np.nanmax(curve)), at_zero, tuple(pairs), opposite)
+    return ClockFit(_peak(curve, lags), spread, float(np.nanmax(curve)), at_zero, tuple(shown), opposite)
 
 
 def findings_of(fit: ClockFit, camera: str) -> list[Finding]:
     """An alarm only where the images are clear about it."""
-    if fit.opposite is not None and fit.peak is not None and fit.opposite <= _OPPOSITE and fit.peak < -fit.opposite - 0.2:
+    if fit.opposite is not None and fit.opposite <= _OPPOSITE and (fit.peak or 0.0) < -fit.opposite - 0.2:
         found = f"The picture of {camera} turns against the yaw rate of the poses (correlation {fit.opposite:.2f})."
-        return [Finding("wrong yaw sign", found, "Negate yaw (positive is to the left), or check that the video is not mirrored.")]
+        fix = "Negate yaw (positive is to the left), or check that the video is not mirrored."
+        return [Finding("wrong yaw sign", found, fix)]
     if not _is_certain(fit) or abs(fit.offset_s or 0.0) < max(_LEAST_OFFSET_S, 3 * (fit.uncertainty_s or 0.0)):
         return []
     assert fit.offset_s is not None
-    late = "late" if fit.offset_s > 0 else "early"
+    size, late = abs(fit.offset_s), fit.offset_s > 0
     found = (
-        f"The time stamps of {camera} are {abs(fit.offset_s):.2f} s (+- {2 * (fit.uncertainty_s or 0):.2f} s) {late} "
-        f"against the poses (correlation {fit.peak:.2f} there, {fit.at_zero:.2f} as they are, by {' and '.join(fit.signals)})."
+        f"The time stamps of {camera} are {size:.2f} s (+- {2 * (fit.uncertainty_s or 0):.2f} s) "
+        f"{'late' if late else 'early'} against the poses (correlation {fit.peak:.2f} there, {fit.at_zero:.2f} as they "
+        f"are, by {' and '.join(fit.signals)})."
     )
-    sign = "Subtract" if fit.offset_s > 0 else "Add"
-    return [Finding("clock offset", found, f"{sign} {abs(fit.offset_s):.2f} s {'from' if fit.offset_s > 0 else 'to'} the frame times.")]
+    fix = f"Subtract {size:.2f} s from the frame times." if late else f"Add {size:.2f} s to the frame times."
+    return [Finding("clock offset", found, fix)]
 
 
 def _is_certain(fit: ClockFit) -> bool:
@@ -83,7 +86,9 @@ def sentence(fit: ClockFit, camera: str) -> str:
     """What is known of the clocks, whether or not it is an alarm."""
     if fit.offset_s is None:
         return f"{camera}: the drive neither turns nor changes its speed enough to compare the clocks."
-    sure = "certain" if (fit.peak or 0) >= _LEAST_PEAK and (fit.uncertainty_s or 0) <= _MOST_UNCERTAIN_S else "not certain"
+    sure = (
+        "certain" if (fit.peak or 0) >= _LEAST_PEAK and (fit.uncertainty_s or 0) <= _MOST_UNCERTAIN_S else "not certain"
+    )
     return (f"{camera}: offset {fit.offset_s:+.2f} s +- {2 * (fit.uncertainty_s or 0):.2f} s by "
             f"{' and '.join(fit.signals)}, correlation {fit.peak:.2f} ({sure}).")  # fmt: skip
 
@@ -117,10 +122,6 @@ def _signals(poses: Poses, image: ImageMotion) -> dict[str, _Pair]:
     if speed.std() >= _LEAST_SPEED_CHANGE_MPS:
         pairs["speed"] = (seen(image.growth_1ps), speed)
     return pairs
-
-
-def _mean_curve(pairs: dict[str, _Pair], lags: np.ndarray, without: int | None) -> np.ndarray:
-    return np.mean([_curve(pair, lags, without) for pair in pairs.values()], axis=0)
 
 
 def _curve(pair: _Pair, lags: np.ndarray, without: int | None) -> np.ndarray:

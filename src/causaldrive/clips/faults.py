@@ -22,7 +22,7 @@ _STEP_S = (0.002, 1.1)  # plausible times between poses
 _MOVING_MPS, _LEAST_MOVING = 2.0, 10
 _SLIP_RAD = 0.14  # heading and course of a sound drive differ by less
 _JUMP_M, _JUMP_RAD = 1.5, 0.5
-_STEEP = 0.35  # rise per metre driven that no road has
+_STEEP, _STEEP_STILL = 0.35, 0.12  # rise per metre driven that no road has, and that hardly any has
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,9 @@ def check_time_unit(poses: Poses) -> list[Finding]:
         return []
     for name, factor in (("milliseconds", 1e3), ("seconds", 1e6), ("nanoseconds", 1e-3)):
         if _STEP_S[0] <= step_s * factor <= _STEP_S[1]:
-            found = f"Poses are {step_s * 1e6:g} us apart by their times; as {name} they would be {step_s * factor:g} s."
+            found = (
+                f"Poses are {step_s * 1e6:g} us apart by their times; as {name} they would be {step_s * factor:g} s."
+            )
             return [Finding("time unit", found, f"The times look like {name} written as microseconds: convert them.")]
     found = f"Poses are {step_s:g} s apart by their times; {_STEP_S[0]:g} to {_STEP_S[1]:g} s expected."
     return [Finding("time unit", found, "Check the unit of the time column.")]
@@ -129,11 +131,14 @@ def check_vertical(poses: Poses) -> list[Finding]:
     """A drive that climbs steeply has its vertical axis elsewhere than in z."""
     way = np.abs(np.diff(_coarse(poses).position_m, axis=0)).sum(axis=0)
     flat = float(np.hypot(way[0], way[1]))
-    if way[2] < 5.0 or way[2] < _STEEP * max(flat, 1e-9):
+    still = min(way[0], way[1]) < 0.1 * way[2]  # and one of the other two hardly moves
+    if way[2] < 5.0 or way[2] < (_STEEP_STILL if still else _STEEP) * max(flat, 1e-9):
         return []
     level = "xy"[int(np.argmin(way[:2]))]
     found = f"The car rises and falls by {way[2]:.0f} m in z while it moves {flat:.0f} m in x and y."
-    return [Finding("swapped axes", found, f"z must point up; {level} looks like the vertical axis here, so swap them.")]
+    return [
+        Finding("swapped axes", found, f"z must point up; {level} looks like the vertical axis here, so swap them.")
+    ]
 
 
 def _coarse(poses: Poses) -> Poses:
@@ -194,16 +199,17 @@ def _spread(angle: np.ndarray) -> float:
 
 
 def _degrees_miss(poses: Poses) -> float:
-    """Residual of yaw = 57.3 course at single rows, the course unwrapped and its whole turns free."""
+    """0 where the heading turns 57 times as fast as the path, else infinite.
+
+    A course is known to a degree or so, which taken for a radian says nothing: turns are compared, not headings.
+    """
     step = np.diff(poses.position_m[:, :2], axis=0)
     moving = np.linalg.norm(step, axis=1) / (np.diff(poses.t_us) / 1e6) >= _MOVING_MPS
     course = np.arctan2(step[moving, 1], step[moving, 0])
-    degrees = np.rad2deg(course)
-    # A course is known to a degree or so, which is a radian here: heading rates are compared, not headings.
     turn, turned = wrap_angle(np.diff(course)), wrap_angle(np.diff(poses.yaw_rad[:-1][moving]))
     slow = np.abs(turn) < 0.04  # beyond it 57 times the turn has wrapped
     if slow.sum() < _LEAST_MOVING or np.abs(turned[slow]).max() < 0.05:
-        return float(np.inf) if len(degrees) else float(np.inf)
+        return float(np.inf)
     gain = float(np.sum(turn[slow] * turned[slow]) / max(np.sum(turn[slow] ** 2), 1e-12))
     return 0.0 if 40 < gain < 75 else float(np.inf)
 

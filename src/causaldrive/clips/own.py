@@ -67,7 +67,9 @@ def run(config: ImportFolderConfig) -> None:
     double = {s.recording_id for s in sources if sum(o.recording_id == s.recording_id for o in sources) > 1}
     sources = [Source(safe_id(*s.path.resolve().parts[-2:]), s.path) if s.recording_id in double else s
                for s in sources]  # fmt: skip
-    import_all("import folder", config, config.out, sources, lambda s: convert(s, config.image_width_px, config.licence))
+    import_all(
+        "import folder", config, config.out, sources, lambda s: convert(s, config.image_width_px, config.licence)
+    )
 
 
 def is_folder(path: Path) -> bool:
@@ -85,7 +87,9 @@ def convert(source: Source, image_width_px: int = 640, licence: str = "own") -> 
     tracks, frames, assumed = {}, {}, []
     for video in sorted(source.path.glob("*.mp4")):
         size = _scaled(index_video(video).width_px, index_video(video).height_px, image_width_px)
-        tracks[video.stem] = CameraTrack(camera_of(video, mounts.get(video.stem), size), frame_times(video, start) - start)
+        tracks[video.stem] = CameraTrack(
+            camera_of(video, mounts.get(video.stem), size), frame_times(video, start) - start
+        )
         frames[video.stem] = iterate_video(video, size)
         assumed += [] if video.stem in mounts else [video.stem]
     meta = {"source_name": source.path.resolve().name, "t_us_of_start": start, "origin_m": origin.tolist(),
@@ -137,7 +141,9 @@ def times_of(path: Path, rows: dict[str, np.ndarray]) -> np.ndarray:
     """(N,) int64 microseconds of the one time column. Raises UserError for none, or values that are not finite."""
     t_us = _one_of(path, rows, _TIME)
     if t_us is None or not np.isfinite(t_us).all() or np.abs(t_us).max() > 2**62:
-        raise UserError(f"{path}: one column of {', '.join(_TIME)} with finite times expected; found {', '.join(rows)}.")
+        raise UserError(
+            f"{path}: one column of {', '.join(_TIME)} with finite times expected; found {', '.join(rows)}."
+        )
     return np.rint(t_us).astype(np.int64)
 
 
@@ -198,7 +204,9 @@ def camera_of(video: Path, entry: dict[str, Any] | None, size: tuple[int, int]) 
         position = tuple(float(v) for v in entry.get("position_m", _ASSUMED_POSITION_M))
         quat = tuple(float(v) for v in entry.get("quat", _FORWARD))
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where}: camera {video.stem} lacks a number ({error}); fx_px, fy_px, cx_px, cy_px expected.") from error
+        raise UserError(
+            f"{where}: camera {video.stem} lacks a number ({error}); fx_px, fy_px, cx_px, cy_px expected."
+        ) from error
     if len(position) != 3 or len(quat) != 4 or abs(np.linalg.norm(quat) - 1) > 1e-2:
         raise UserError(f"{where}: camera {video.stem} needs position_m of 3 and quat (w, x, y, z) of length 1.")
     return Camera(video.stem, *size, fx * across, fy * down, cx * across, cy * down, position, quat)  # type: ignore[arg-type]

@@ -82,7 +82,9 @@ class Download:
             rows = pa_csv.read_csv(root / "features.csv").to_pylist()
             self.features = {row["feature"]: row for row in rows}
         except (pa.ArrowException, KeyError) as error:
-            raise UserError(f"{root / 'features.csv'} is not the table of features ({error}); fetch it again.") from error
+            raise UserError(
+                f"{root / 'features.csv'} is not the table of features ({error}); fetch it again."
+            ) from error
         index = read_table(root / "clip_index.parquet", ["chunk"])
         names = next((name for name in _INDEX if name in index.column_names), None)
         if names is None:
@@ -110,7 +112,9 @@ class Download:
         """One file of a clip. Raises UserError naming the zip that is missing or damaged."""
         file, members = self.chunk_file(clip, feature), self.members(clip, feature)
         if alias not in members:
-            raise UserError(f"{self.root / 'features.csv'}: {feature} names no file {alias!r}; found {sorted(members)}.")
+            raise UserError(
+                f"{self.root / 'features.csv'}: {feature} names no file {alias!r}; found {sorted(members)}."
+            )
         try:
             with zipfile.ZipFile(file) as archive:
                 return archive.read(members[alias])
@@ -151,7 +155,9 @@ def run(config: ImportPhysicalAiConfig) -> None:
         raise UserError("camera-hz must be above 0, image-width-px at least 32, and limit at least 0.")
     for clip in config.clips:
         if clip not in download.chunks:
-            raise UserError(f"clip {clip!r} is not in {config.path / 'clip_index.parquet'}; {len(download.chunks)} are.")
+            raise UserError(
+                f"clip {clip!r} is not in {config.path / 'clip_index.parquet'}; {len(download.chunks)} are."
+            )
     there = config.clips or [c for c in download.chunks if download.chunk_file(c, "egomotion").exists()]
     if not there:
         raise UserError(f"{config.path}: no clip's ego motion is there; download the feature egomotion of some chunks.")
@@ -189,7 +195,9 @@ def _lens(download: Download, clip: str, name: str) -> FTheta:
     row = download.calibration(clip, "camera_intrinsics", name)
     polynomial = tuple(float(row[f"fw_poly_{k}"]) for k in range(5) if row.get(f"fw_poly_{k}") is not None)
     if len(polynomial) < 2:
-        raise UserError(f"{download.chunk_file(clip, 'camera_intrinsics')}: {name} has no fw_poly_1; download it again.")
+        raise UserError(
+            f"{download.chunk_file(clip, 'camera_intrinsics')}: {name} has no fw_poly_1; download it again."
+        )
     return FTheta((int(row["width"]), int(row["height"])), (float(row["cx"]), float(row["cy"])), polynomial)
 
 
@@ -217,7 +225,9 @@ def _frames(download: Download, clip: str, name: str, lens: FTheta, camera: Came
             count: int) -> Iterator[np.ndarray]:  # fmt: skip
     """The kept frames, remapped; the video lies in a temporary file for as long as it is read."""
     across, down = np.meshgrid(np.arange(camera.width_px) + 0.5, np.arange(camera.height_px) + 0.5)
-    rays = np.stack([(across - camera.cx_px) / camera.fx_px, (down - camera.cy_px) / camera.fy_px, np.ones_like(across)], -1)
+    rays = np.stack(
+        [(across - camera.cx_px) / camera.fx_px, (down - camera.cy_px) / camera.fy_px, np.ones_like(across)], -1
+    )
     maps = lens.pixels_of(rays).astype(np.float32) - 0.5
     wanted = set(kept.tolist())
     with tempfile.TemporaryDirectory() as folder:
@@ -226,8 +236,9 @@ def _frames(download: Download, clip: str, name: str, lens: FTheta, camera: Came
         index = index_video(video)
         if (index.width_px, index.height_px) != lens.size_px or len(index.pts) != count:
             raise UserError(
-                f"{download.chunk_file(clip, name)}: the video of {clip} has {len(index.pts)} frames of {index.width_px}x"
-                f"{index.height_px}, its tables say {count} of {lens.size_px[0]}x{lens.size_px[1]}; download it again."
+                f"{download.chunk_file(clip, name)}: the video of {clip} has {len(index.pts)} frames of "
+                f"{index.width_px}x{index.height_px}, its tables say {count} of "
+                f"{lens.size_px[0]}x{lens.size_px[1]}; download it again."
             )
         for number, image in enumerate(iterate_video(video)):
             if number in wanted:

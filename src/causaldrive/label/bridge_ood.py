@@ -65,7 +65,9 @@ def _read_event(entry: Any) -> tuple[int, str] | str:
     t_us = entry.get("event_start_timestamp")
     if isinstance(t_us, bool) or not isinstance(t_us, int | float) or t_us != t_us:
         return f"event_start_timestamp is {t_us!r}, microseconds expected."
-    text = next((entry[name] for name in ("coc", "cot") if isinstance(entry.get(name), str) and entry[name].strip()), "")
+    text = next(
+        (entry[name] for name in ("coc", "cot") if isinstance(entry.get(name), str) and entry[name].strip()), ""
+    )
     return (round(t_us), text) if text else "neither coc nor cot holds text."
 
 

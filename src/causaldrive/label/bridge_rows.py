@@ -53,4 +53,6 @@ def label_of_text(recording_id: str, t0_us: int, text: str, source: str) -> CocL
 def sentences(labels: Sequence[CocLabel]) -> str:
     """How many of the labels could be read, in a few words."""
     unread = sum(any(v.check == CHECK and v.passed is None for v in label.verdicts) for label in labels)
-    return f"{len(labels)} labels, {len(labels) - unread} with a decision read from their text, {unread} with text alone"
+    return (
+        f"{len(labels)} labels, {len(labels) - unread} with a decision read from their text, {unread} with text alone"
+    )

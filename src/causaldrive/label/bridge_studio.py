@@ -121,5 +121,7 @@ def _causes(said: dict[str, Any], label: CocLabel, where: str) -> tuple[Cause, .
 def _new_cause(line: str, where: str) -> Cause:
     category, _, words = (part.strip() for part in line.partition(":"))
     if category not in CAUSE_CATEGORIES or not words:
-        raise UserError(f"{where}: the cause {line!r} is not 'category: text' with one of {', '.join(CAUSE_CATEGORIES)}.")
+        raise UserError(
+            f"{where}: the cause {line!r} is not 'category: text' with one of {', '.join(CAUSE_CATEGORIES)}."
+        )
     return Cause(category, words)

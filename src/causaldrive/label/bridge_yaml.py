@@ -85,5 +85,6 @@ def write_yaml(directory: Path, labels: Sequence[CocLabel]) -> None:
         stem = f"{quote(label.recording_id, safe=' |()+,=@')}__{label.t0_us}"
         seen[stem] = seen.get(stem, 0) + 1
         name = stem if seen[stem] == 1 else f"{stem}~{seen[stem]}"
-        content = yaml.safe_dump({KEY: label.trace}, allow_unicode=True, width=10_000, default_flow_style=False)
+        # In double quotes every unusual line break is escaped; in the plain style some come back as a space.
+        content = yaml.safe_dump({KEY: label.trace}, allow_unicode=True, width=10_000, default_style='"')
         write_text(directory / f"{name}.yaml", content)

@@ -105,7 +105,9 @@ def _section(rows: list[list[Cell | str | int]], config: AgreementConfig, first:
         f"`{config.a}` ({len(first)} labels) against `{config.b}` ({len(second)} labels). Cohen's kappa is 1 for full "
         "agreement and 0 for what chance alone gives; no value where both always say the same word."
     )
-    return Section("Cohen's kappa by field", [text, Table(["field", "kappa", "same value", "labels", "recordings"], rows)])
+    return Section(
+        "Cohen's kappa by field", [text, Table(["field", "kappa", "same value", "labels", "recordings"], rows)]
+    )
 
 
 def _row(name: str, value: dict[str, Any]) -> list[Cell | str | int]:

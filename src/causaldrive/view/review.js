@@ -145,6 +145,7 @@ function strip(motion, name, heading, unit, least, digits, top) {
 
 // editor -----------------------------------------------------------------------------------------------------------
 function options(select, names, value, empty) {
+  if (select.options.length === names.length + 1) { select.value = value || ""; return; }  // kept, so that typing ahead goes on
   select.replaceChildren(...[["", empty], ...names.map((name) => [name, words(name)])].map(([name, text]) => new Option(text, name, false, name === (value || ""))));
 }
 function drawEditor() {
@@ -183,11 +184,12 @@ function causeCard(cause, i) {
   Object.assign(text, { value: cause.text || "", placeholder: "what was seen, e.g. a pedestrian is crossing", disabled: fixed, oninput: () => set("text", text.value) });
   text.setAttribute("aria-label", `cause ${i + 1}`);
   Object.assign(remove, { type: "button", textContent: "✕", title: "remove this cause", onclick: () => { form.causes.splice(i, 1); edited(); drawEditor(); } });
+  // Choosing must not redraw the card: the focus would go, and the next letter would be taken for a command.
   const kind = document.createElement("select"), category = document.createElement("select");
   options(kind, Object.keys(over.words.kinds), cause.kind, "other kind");
   options(category, over.words.categories, cause.category, "category");
-  kind.onchange = () => { cause.kind = kind.value || null; if (cause.kind) cause.category = over.words.kinds[cause.kind]; edited(); drawEditor(); };
-  category.onchange = () => { cause.category = category.value || null; if (cause.kind && over.words.kinds[cause.kind] !== cause.category) cause.kind = null; edited(); drawEditor(); };
+  kind.onchange = () => { cause.kind = kind.value || null; if (cause.kind) { cause.category = over.words.kinds[cause.kind]; category.value = cause.category; } edited(); };
+  category.onchange = () => { cause.category = category.value || null; if (cause.kind && over.words.kinds[cause.kind] !== cause.category) { cause.kind = null; kind.value = ""; } edited(); };
   const id = document.createElement("input"), seen = document.createElement("select"), now = document.createElement("button");
   Object.assign(id, { value: cause.agent_id || "", placeholder: "agent or light id", disabled: fixed, oninput: () => set("agent_id", id.value) });
   id.setAttribute("list", "ids");
@@ -289,7 +291,7 @@ document.addEventListener("keydown", (event) => {
   if (!detail) return;
   if (event.key === "Escape") return document.activeElement.blur();
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); return accept(); }
-  if (typing || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key] || (event.repeat && !event.key.startsWith("Arrow"))) return;
   if (event.key === " " && document.activeElement.tagName === "BUTTON") document.activeElement.blur();
   event.preventDefault(); KEYS[event.key]();
 });

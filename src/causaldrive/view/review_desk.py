@@ -56,7 +56,9 @@ class Desk:
 
     def __init__(self, log: ReviewLog, media: Media, two_stage: bool):
         self.log, self.media, self.two_stage, self._lock = log, media, two_stage, threading.Lock()
-        self._session = uuid.uuid4().hex[:8]  # part of picture addresses: a browser keeps them, but for this session only
+        self._session = uuid.uuid4().hex[
+            :8
+        ]  # part of picture addresses: a browser keeps them, but for this session only
 
     def overview(self) -> dict[str, Any]:
         """Everything the list on the left needs, and the closed sets."""
@@ -174,7 +176,9 @@ class Desk:
         with self._lock:
             label = self._label(index)
             if body.get("revision") != self.log.revision(index):
-                raise Stale("This label was changed on another page; it is shown again as it is now, your text is kept.")
+                raise Stale(
+                    "This label was changed on another page; it is shown again as it is now, your text is kept."
+                )
             if not self.is_open(index):
                 raise Hidden("Name the causes first; the decision is judged once the future is shown.")
             if action == "undo":
@@ -202,8 +206,8 @@ class Desk:
         late = [cause.text for cause in causes if named is not None and cause not in named.causes]
         if late:
             raise UserError(
-                f"The cause {late[0]!r} was not named before the future was shown; causes may be dropped now, not added "
-                "or reworded."
+                f"The cause {late[0]!r} was not named before the future was shown; causes may be dropped now, not "
+                "added or reworded."
             )
 
     def _label(self, index: int) -> CocLabel:
@@ -256,7 +260,9 @@ def _cause(entry: Any, number: int) -> Cause:
     if kind is not None and kind not in CAUSE_KINDS:
         raise unknown_name(f"Cause {number}: kind", str(kind), CAUSE_KINDS)
     if kind is not None and CAUSE_KINDS[kind] != category:
-        raise UserError(f"Cause {number}: {kind} belongs to {CAUSE_KINDS[kind]}, not to {category}; change one of them.")
+        raise UserError(
+            f"Cause {number}: {kind} belongs to {CAUSE_KINDS[kind]}, not to {category}; change one of them."
+        )
     if evidence is not None and (isinstance(evidence, bool) or not isinstance(evidence, int)):
         raise UserError(f"Cause {number}: evidence time is {evidence!r}; whole microseconds expected.")
     return Cause(category, text, kind, entry.get("agent_id") or None, evidence)

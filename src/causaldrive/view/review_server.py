@@ -68,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer(self._post)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *_: Any) -> None:
         """No line a request: the terminal belongs to the person."""
 
     def _answer(self, make: Callable[[str], tuple[bytes, str]]) -> None:
