@@ -7,7 +7,7 @@ RUN := runs/demo
 SAMPLES ?= ../shared/samples
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real test test-all check bench clean
+.PHONY: help setup browser demo real test test-all check bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,9 +32,12 @@ check: $(STAMP) ## ruff, pyright, order of imports
 	$(BIN)/python -m pytest -q tests/test_structure.py
 
 test: check ## the checks and the suite, under 10 minutes on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" tests
 
-test-all: check ## the same with the slow tests
+browser: ## chromium and its driver from Debian, for the tests of the review page (asks for root)
+	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update && apt-get install -y chromium chromium-driver; }
+
+test-all: check browser ## the same with the slow tests and those in a real browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 bench: $(STAMP) ## every measured claim: prints tables, writes JSON under docs/results

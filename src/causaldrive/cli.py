@@ -43,9 +43,23 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
             ),
             Command("import comma2k19", "comma2k19 segments to recordings", "clips.comma2k19", "ImportComma2k19Config"),
             Command("import av2", "Argoverse 2 logs to recordings", "clips.av2", "ImportAv2Config"),
+            Command(
+                "import physicalai", "PhysicalAI-AV clips to recordings", "clips.physicalai", "ImportPhysicalAiConfig"
+            ),
+            Command("import folder", "own MP4 and poses to recordings", "clips.own", "ImportFolderConfig"),
+            Command("clips check", "find swapped axes, wrong units, clock offsets", "clips.check", "CheckConfig"),
         ),
     ),
-    ("1. label", (Command("label", "recordings to Chain-of-Causation labels", "label.stage", "LabelConfig"),)),
+    (
+        "1. label",
+        (
+            Command("label", "recordings to Chain-of-Causation labels", "label.stage", "LabelConfig"),
+            Command("label import", "labels of other tools", "label.bridges", "ImportLabelsConfig", "run_import"),
+            Command("label export", "labels for other tools", "label.bridges", "ExportLabelsConfig", "run_export"),
+            Command("view review", "people accept, edit, reject labels", "view.review", "ReviewConfig"),
+            Command("view agreement", "how far two reviewers agree", "view.agreement", "AgreementConfig"),
+        ),
+    ),
     (
         "2. student",
         (Command("student build", "a student with trajectory tokens and decoder", "student.build", "BuildConfig"),),

@@ -144,12 +144,21 @@ def _read_head(path: Path) -> dict[str, Any]:
     return head
 
 
-def _read_camera(directory: Path, entry: Any) -> CameraTrack:
+def read_cameras(directory: Path) -> list[Camera]:
+    """The cameras that `recording.json` names, without a look at their videos."""
+    return [_camera_of(directory, entry) for entry in _read_head(directory / MARK)["cameras"]]
+
+
+def _camera_of(directory: Path, entry: Any) -> Camera:
     try:
         vectors = {name: tuple(entry[name]) for name in ("rig_to_camera_position_m", "rig_to_camera_quat")}
-        camera = Camera(**{**entry, **vectors})
+        return Camera(**{**entry, **vectors})
     except (TypeError, KeyError) as error:
         raise UserError(f"{directory / MARK}: a camera entry is incomplete ({error}); import it again.") from error
+
+
+def _read_camera(directory: Path, entry: Any) -> CameraTrack:
+    camera = _camera_of(directory, entry)
     table, video = directory / f"{camera.name}.parquet", directory / f"{camera.name}.mp4"
     t_us, index = tables.read_frame_times(table), index_video(video)
     if len(t_us) != len(index.pts):

@@ -82,11 +82,15 @@ def read_labels(path: Path, statuses: Sequence[str] = STATUSES) -> list[CocLabel
         rows = table.cast(SCHEMA).to_pylist()
     except (pa.ArrowException, ValueError) as error:
         raise UserError(f"{file}: columns have other types than a label set ({error}); write it again.") from error
-    labels = [_label(row, f"{file} row {number}") for number, row in enumerate(rows)]
+    labels = [label_of_row(row, f"{file} row {number}") for number, row in enumerate(rows)]
     return [label for label in labels if label.status in statuses]
 
 
-def _label(row: dict[str, Any], where: str) -> CocLabel:
+def label_of_row(row: dict[str, Any], where: str) -> CocLabel:
+    """One label of plain values (a table row, JSON), every closed set checked; `where` is what errors call the row.
+
+    Raises UserError for an empty required field or a value outside its closed set.
+    """
     for name in _REQUIRED:
         if row[name] is None:
             raise UserError(f"{where}: {name} is empty, a value expected; write the labels again.")
