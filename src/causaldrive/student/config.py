@@ -50,6 +50,11 @@ class TrajectoryTokenSettings:
     history_max_m: tuple[float, float, float] = (4.0, 4.0, 10.0)
     pad_origin_at_beginning: bool = True  # True: released layout, 48 tokens, the first difference saturates
 
+    @classmethod
+    def corrected(cls, future_min: tuple[float, float], future_max: tuple[float, float]) -> TrajectoryTokenSettings:
+        """Our own presets': true 10 Hz differences of up to 40 m/s, so that no history token saturates."""
+        return cls(future_min, future_max, (-0.5, -1.0, -0.5), (4.0, 1.0, 0.5), pad_origin_at_beginning=False)
+
     @property
     def tokens_per_history_traj(self) -> int:
         """48 in the released layout; 45 when only true 10 Hz differences are written."""

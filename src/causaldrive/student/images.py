@@ -69,7 +69,7 @@ def patches(images: NDArray[np.uint8], settings: FrameSettings) -> tuple[NDArray
 
 def _normalised(flat: NDArray[np.float32], settings: FrameSettings) -> NDArray[np.float32]:
     """Levels (N, 3, moments, pixels) of 0 to 255 to (level / 255 - mean) / std."""
-    mean, std = np.float32(settings.image_mean), np.float32(settings.image_std)
+    mean, std = (np.asarray(x, np.float32) for x in (settings.image_mean, settings.image_std))
     if (mean == 0.5).all() and (std == 0.5).all():
         return flat * np.float32(1 / 127.5) - np.float32(1)
     return (flat / np.float32(255) - mean[:, None, None]) / std[:, None, None]

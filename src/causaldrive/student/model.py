@@ -56,12 +56,11 @@ class CausalDriveModel(PreTrainedModel):
     _supports_sdpa = True
     _no_split_modules = ["Qwen3VLTextDecoderLayer", "Qwen3VLVisionBlock", "Qwen2_5_VLDecoderLayer"]  # noqa: RUF012 (transformers reads it)
 
-    def __init__(self, config: StudentConfig):
+    def __init__(self, config: StudentConfig, vlm: PreTrainedModel | None = None):
         super().__init__(config)
-        if config.is_qwen2_5:
-            self.vlm = Qwen2_5_VLForConditionalGeneration(config.vlm())  # pyright: ignore
-        else:
-            self.vlm = Qwen3VLForConditionalGeneration(config.vlm())  # pyright: ignore
+        backbone = Qwen2_5_VLForConditionalGeneration if config.is_qwen2_5 else Qwen3VLForConditionalGeneration
+        self.vlm = cast(Qwen3VLForConditionalGeneration, vlm or backbone(cast(Any, config.vlm())))
+        if not config.is_qwen2_5:
             quicken(self.vlm.model.visual)
         expert = config.expert()
         self.expert = Qwen3VLTextModel(expert)
@@ -213,6 +212,13 @@ class CausalDriveModel(PreTrainedModel):
 def permitted_logprobs(logits: Tensor, permitted: Tensor, temperature: float) -> Tensor:
     """log_softmax(logits / temperature) (N, V) over `permitted` (N, V) or (V,); -inf elsewhere."""
     return (logits.float() / temperature).masked_fill(~permitted, -torch.inf).log_softmax(-1)
+
+
+def around(vlm: PreTrainedModel, config: StudentConfig, seed: int) -> CausalDriveModel:
+    """A student around a backbone with weights, whose vocabulary is already that of `config`; new parts from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CausalDriveModel(config, vlm).to(cast(Any, vlm.dtype))
 
 
 ORDINAL_ORDERS = 12  # half waves over the range of a quantity that its bins' first embeddings are made of
