@@ -88,8 +88,8 @@ def _backbone_of(config: BuildConfig) -> Path | None:
     preset(config.preset)
     if config.backbone:
         raise UserError(
-            f"--backbone goes with --preset {', '.join(NEEDS_WEIGHTS)}; preset {config.preset!r} is drawn from nothing, "
-            "so change one of the two."
+            f"--backbone goes with --preset {', '.join(NEEDS_WEIGHTS)}; preset {config.preset!r} is drawn from "
+            "nothing, so change one of the two."
         )
     return None
 
