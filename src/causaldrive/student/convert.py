@@ -42,9 +42,7 @@ class ConvertConfig:
     source: Positional[Path]  # released directory, export of its backbone, or a student converted before
     out: Path  # directory to write
     to: str = "causaldrive"  # causaldrive, released-r1, released-1.5, or alpagym (backbone alone, flattened names)
-    backbone: str = (
-        ""  # its configuration and tokenizer: directory or hub id; empty: what config.json names
-    )
+    backbone: str = ""  # its configuration and tokenizer: directory or hub id; empty: what config.json names
     decoder_from: Path | None = None  # full release whose decoder completes an export of the backbone alone
 
 
