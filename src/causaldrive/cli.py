@@ -62,7 +62,18 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
     ),
     (
         "2. student",
-        (Command("student build", "a student with trajectory tokens and decoder", "student.build", "BuildConfig"),),
+        (
+            Command("student build", "a student with trajectory tokens and decoder", "student.build", "BuildConfig"),
+            Command(
+                "student convert", "released Alpamayo weights to a student and back", "student.convert", "ConvertConfig"
+            ),
+            Command(
+                "student inspect",
+                "parts, sizes and memory of a preset or checkpoint",
+                "student.inspection",
+                "InspectConfig",
+            ),
+        ),
     ),
     ("3. sft", (Command("sft", "teach it to think and to act", "sft.stage", "SftConfig"),)),
     ("4. rl", (Command("rl", "let it drive, reward what is safe, true and consistent", "rl.stage", "RlConfig"),)),

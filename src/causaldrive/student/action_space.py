@@ -17,18 +17,18 @@ _STENCILS = {2: (-1.0, 2.0, -1.0), 3: (-1.0, 3.0, -3.0, 1.0)}
 
 
 class UnicycleActionSpace(nn.Module):
-    """Batched float32 conversion; the normalisation statistics are non-persistent buffers made from the settings."""
+    """Batched float32 conversion; the normalisation statistics are buffers made from the settings."""
 
     accel_mean: Tensor
     accel_std: Tensor
     curvature_mean: Tensor
     curvature_std: Tensor
 
-    def __init__(self, settings: ActionSpaceSettings):
+    def __init__(self, settings: ActionSpaceSettings, persistent: bool = False):
         super().__init__()
         self.settings = settings
         for name in ("accel_mean", "accel_std", "curvature_mean", "curvature_std"):
-            self.register_buffer(name, torch.zeros(()), persistent=False)
+            self.register_buffer(name, torch.zeros(()), persistent=persistent)
         self.reset_buffers()
 
     def reset_buffers(self) -> None:

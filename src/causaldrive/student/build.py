@@ -18,10 +18,11 @@ from causaldrive.ground.files import read_table
 from causaldrive.ground.page import Block, Section, Table, write_page
 from causaldrive.ground.runs import Run, open_run
 from causaldrive.ground.words import split_of_seed
+from causaldrive.student.backbone import find_backbone, student_on
 from causaldrive.student.checkpoint import save, size_rows
 from causaldrive.student.config import StudentConfig
 from causaldrive.student.model import CausalDriveModel, build
-from causaldrive.student.presets import ActionStatistics, preset
+from causaldrive.student.presets import NEEDS_WEIGHTS, ActionStatistics, preset
 from causaldrive.student.processor import StudentProcessor
 from causaldrive.student.statistics import fit_action_statistics
 from causaldrive.student.text import train_tokenizer
@@ -37,7 +38,8 @@ class BuildConfig:
     labels: Path  # label run directory or labels.parquet
     recordings: Path  # recordings that the labels belong to
     out: Path  # checkpoint directory to write
-    preset: str = "tiny"  # tiny or small
+    preset: str = "tiny"  # tiny or small; with a backbone: 2b, 4b, 8b, or alpamayo for the released prompt and tokens
+    backbone: str = ""  # Qwen3-VL, Qwen2.5-VL or Cosmos-Reason checkpoint to build on: a directory, or a hub id
     seed: int = 0  # of the initial weights
     vocab_size: int = 640  # at most this many text tokens (256 bytes and merges)
 
@@ -53,7 +55,7 @@ class LabelRow:
 
 def run(config: BuildConfig) -> None:
     """Raises UserError for an unknown preset, unreadable labels, or no usable training keyframe."""
-    make = preset(config.preset)
+    directory = _backbone_of(config)
     if config.vocab_size < 256:
         raise UserError(f"vocab_size is {config.vocab_size}, at least 256 (one token a byte) expected; pass 640.")
     inputs = {"labels": config.labels, "recordings": config.recordings}
@@ -66,12 +68,30 @@ def run(config: BuildConfig) -> None:
         labels = read_label_rows(config.labels)
         samples, aside = training_samples(labels, config.recordings)
         statistics = fit_action_statistics(samples)
-        tokenizer = train_tokenizer(_corpus(labels), config.vocab_size)
-        student = make(tokenizer, statistics)
-        model, processor = build(student, config.seed), StudentProcessor(tokenizer, student)
-        save(config.out, model, processor, _card(len(samples), statistics))
+        if directory:
+            model, processor = student_on(directory, config.preset, statistics, config.seed)
+            card = f"Built on {config.backbone}; the trajectory decoder is not trained yet."
+        else:
+            tokenizer = train_tokenizer(_corpus(labels), config.vocab_size)
+            student = preset(config.preset)(tokenizer, statistics)
+            model, processor = build(student, config.seed), StudentProcessor(tokenizer, student)
+            card = _card(len(samples), statistics)
+        save(config.out, model, processor, card)
         _report(config.out, model, processor, samples[0], statistics, aside)
         _print_and_log(opened, model, len(samples), aside)
+
+
+def _backbone_of(config: BuildConfig) -> Path | None:
+    """The backbone's directory; None for a preset drawn from nothing. Raises UserError where the two do not fit."""
+    if config.preset in NEEDS_WEIGHTS and config.backbone:
+        return find_backbone(config.backbone)
+    preset(config.preset)
+    if config.backbone:
+        raise UserError(
+            f"--backbone goes with --preset {', '.join(NEEDS_WEIGHTS)}; preset {config.preset!r} is drawn from "
+            "nothing, so change one of the two."
+        )
+    return None
 
 
 def read_label_rows(path: Path) -> list[LabelRow]:

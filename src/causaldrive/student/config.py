@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import PretrainedConfig, Qwen3VLConfig
+from transformers import PretrainedConfig, Qwen2_5_VLConfig, Qwen3VLConfig
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig
 
 from causaldrive.ground.errors import UserError
@@ -50,6 +50,11 @@ class TrajectoryTokenSettings:
     history_max_m: tuple[float, float, float] = (4.0, 4.0, 10.0)
     pad_origin_at_beginning: bool = True  # True: released layout, 48 tokens, the first difference saturates
 
+    @classmethod
+    def corrected(cls, future_min: tuple[float, float], future_max: tuple[float, float]) -> TrajectoryTokenSettings:
+        """Our own presets': true 10 Hz differences of up to 40 m/s, so that no history token saturates."""
+        return cls(future_min, future_max, (-0.5, -1.0, -0.5), (4.0, 1.0, 0.5), pad_origin_at_beginning=False)
+
     @property
     def tokens_per_history_traj(self) -> int:
         """48 in the released layout; 45 when only true 10 Hz differences are written."""
@@ -68,6 +73,9 @@ class FrameSettings:
     max_pixels: int = 196608
     patch_size: int = 16
     merge_size: int = 2
+    resampling: str = "area"  # area average when shrinking; 'bicubic': as the Qwen image processors do
+    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of values 0 to 1; Qwen2.5-VL has CLIP's
+    image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     pair_frames: bool = False  # two consecutive frames fill one temporal patch, as in Qwen3-VL's own video input
 
     @property
@@ -94,7 +102,7 @@ class StudentConfig(PretrainedConfig):
 
     architecture_version: int = ARCHITECTURE_VERSION
     preset: str = "tiny"
-    vlm_config: dict[str, Any] = field(default_factory=dict)  # a Qwen3VLConfig
+    vlm_config: dict[str, Any] = field(default_factory=dict)  # a Qwen3VLConfig, or Qwen2_5_VLConfig by its model_type
     expert_cfg: dict[str, Any] = field(default_factory=dict)  # text config keys that the expert overrides
     action_in_proj_cfg: dict[str, Any] = field(
         default_factory=lambda: {
@@ -116,6 +124,11 @@ class StudentConfig(PretrainedConfig):
     tokens_per_history_traj: int = 48
     tokens_per_future_traj: int = 128
     special_token_ids: dict[str, int] = field(default_factory=dict)  # 'traj_future_start' -> id
+    prompt_layout: str = "causaldrive"  # who says what where (see `layouts`); released weights: 'r1', '1.5'
+    text_rule: str = "plain"  # before the trajectory: plain text and four marks; 'released': all but trajectory bins
+    mask_padding: bool = True  # the decoder does not see padding; released R1 does
+    persistent_buffers: bool = False  # statistics and frequencies lie in the weights file, as in released R1
+    released_config: dict[str, Any] = field(default_factory=dict)  # config.json of the release it was converted from
     system_prompt: str = "You drive."
     reason_instruction: str = "Reason, then drive."
     drive_instruction: str = "Drive."
@@ -129,13 +142,24 @@ class StudentConfig(PretrainedConfig):
     def frames(self) -> FrameSettings:
         return _settings(FrameSettings, self.frames_cfg)
 
-    def vlm(self) -> Qwen3VLConfig:
+    @property
+    def is_qwen2_5(self) -> bool:
+        """Whether the backbone is a Qwen2.5-VL (Cosmos-Reason1); otherwise it is a Qwen3-VL."""
+        return self.vlm_config.get("model_type") == Qwen2_5_VLConfig.model_type
+
+    def vlm(self) -> Qwen3VLConfig | Qwen2_5_VLConfig:
         """The backbone's configuration as an object of its own."""
-        return Qwen3VLConfig(**self.vlm_config)
+        return Qwen2_5_VLConfig(**self.vlm_config) if self.is_qwen2_5 else Qwen3VLConfig(**self.vlm_config)
 
     def expert(self) -> Qwen3VLTextConfig:
-        """The backbone's text configuration with `expert_cfg` written over it: equal depth, KV heads and head size."""
+        """The backbone's text configuration with `expert_cfg` written over it: equal depth, KV heads and head size.
+
+        A Qwen3-VL text model beside a Qwen2.5-VL backbone too: way-points have one position on all three axes, where
+        both families rotate alike.
+        """
         text = dict(self.vlm_config["text_config"]) | dict(self.expert_cfg)
+        if self.is_qwen2_5:
+            text = _as_qwen3(self.vlm_config["text_config"], self.expert_cfg)
         text["vocab_size"] = 1  # its embedding is deleted: the expert reads way-points, not tokens
         text["pad_token_id"] = None
         return Qwen3VLTextConfig(**text)
@@ -147,6 +171,13 @@ class StudentConfig(PretrainedConfig):
     @property
     def flow_steps(self) -> int:
         return int(self.diffusion_cfg["num_inference_steps"])
+
+
+def _as_qwen3(text: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """What a Qwen3-VL text configuration needs of a Qwen2.5-VL one."""
+    shared = ("num_hidden_layers", "num_key_value_heads", "rms_norm_eps", "max_position_embeddings", "rope_parameters")
+    head_dim = text["hidden_size"] // text["num_attention_heads"]
+    return {name: text[name] for name in shared if name in text} | {"head_dim": head_dim} | dict(changes)
 
 
 def _settings(kind: type, values: dict[str, Any]) -> Any:

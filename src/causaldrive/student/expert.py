@@ -54,14 +54,19 @@ def prefix_of(cache: DynamicCache, columns: int, repeat: int = 1) -> PrefixCache
     return PrefixCache(layers)
 
 
-def offsets_of(attention_mask: Tensor, position_ids: Tensor, start_column: Tensor) -> Offsets:
+def offsets_of(
+    attention_mask: Tensor, position_ids: Tensor, start_column: Tensor, mask_padding: bool = True
+) -> Offsets:
     """Offsets for rows whose `<|traj_future_start|>` stands in `start_column` (B,).
 
     `attention_mask` (B, T) marks real tokens; `position_ids` (3, B, T) are the backbone's M-RoPE positions, whose three
-    axes agree on text, so that way-point 0 comes one after the start token.
+    axes agree on text, so that way-point 0 comes one after the start token. Without `mask_padding` padding before the
+    start token is seen too, as released R1 has it.
     """
     columns = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-    visible = attention_mask.bool() & (columns <= start_column[:, None])
+    visible = columns <= start_column[:, None]
+    if mask_padding:
+        visible = visible & attention_mask.bool()
     position = position_ids[0].gather(1, start_column[:, None])[:, 0]
     return Offsets(visible, position + 1)
 

@@ -133,7 +133,7 @@ class _Decoding:
         self.logits: Tensor = model.vlm.lm_head(encoded.hidden[:, -1]).float().repeat_interleave(num_samples, 0)
         self.mask = batch.attention_mask.bool().repeat_interleave(num_samples, 0)  # (N, columns in cache)
         self.position = (batch.position_ids[0, :, -1] + 1).repeat_interleave(num_samples, 0)  # of the next token
-        rows = len(self.mask)
+        rows, self.prompt_columns = self.mask.shape
         self.token_ids: list[list[int]] = [[] for _ in range(rows)]
         self.logprobs: list[list[float]] = [[] for _ in range(rows)]
         self.truncated = [False] * rows
@@ -176,7 +176,10 @@ class _Decoding:
     def flow(self, noise: Tensor, steps: int) -> Tensor:
         """Normalised actions (N, 64, 2) by integrating the decoder's velocity from `noise`."""
         cache = prefix_of(self.cache, self.mask.shape[1])
-        offsets = Offsets(self.mask, self.position)
+        seen = self.mask.clone()
+        if not self.model.config.mask_padding:
+            seen[:, : self.prompt_columns] = True
+        offsets = Offsets(seen, self.position)
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
             return self.model.flow_velocity(cache, offsets, x_t, t)

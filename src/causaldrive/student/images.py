@@ -12,6 +12,7 @@ import math
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from causaldrive.student.config import FrameSettings
 
@@ -31,10 +32,15 @@ def target_size(height_px: int, width_px: int, settings: FrameSettings) -> tuple
     return height, width
 
 
-def resize(image: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 to the given size: area average when shrinking, bicubic when enlarging."""
+def resize(image: NDArray[np.uint8], height_px: int, width_px: int, resampling: str = "area") -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 to the given size: area average when shrinking, bicubic when enlarging.
+
+    'bicubic' is Pillow's, which averages over what it shrinks: the Qwen image processors' choice.
+    """
     if image.shape[:2] == (height_px, width_px):
         return image
+    if resampling == "bicubic":
+        return np.asarray(Image.fromarray(image).resize((width_px, height_px), Image.Resampling.BICUBIC))
     shrinking = height_px <= image.shape[0] and width_px <= image.shape[1]
     method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
     return cv2.resize(image, (width_px, height_px), interpolation=method)  # pyright: ignore
@@ -55,7 +61,15 @@ def patches(images: NDArray[np.uint8], settings: FrameSettings) -> tuple[NDArray
     # grid, block row, block column, row, column, channel, moment, y, x
     ordered = split.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7)
     flat = ordered.reshape(count // moments * rows * columns, 3, moments, size * size).astype(np.float32)
-    flat = flat * np.float32(1 / 127.5) - np.float32(1)
+    flat = _normalised(flat, settings)
     if not settings.pair_frames:
         flat = np.repeat(flat, 2, axis=2)
     return flat.reshape(len(flat), -1), (1, rows, columns)
+
+
+def _normalised(flat: NDArray[np.float32], settings: FrameSettings) -> NDArray[np.float32]:
+    """Levels (N, 3, moments, pixels) of 0 to 255 to (level / 255 - mean) / std."""
+    mean, std = (np.asarray(x, np.float32) for x in (settings.image_mean, settings.image_std))
+    if (mean == 0.5).all() and (std == 0.5).all():
+        return flat * np.float32(1 / 127.5) - np.float32(1)
+    return (flat / np.float32(255) - mean[:, None, None]) / std[:, None, None]

@@ -13,7 +13,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import DynamicCache, PreTrainedModel, Qwen3VLForConditionalGeneration
+from transformers import (
+    DynamicCache,
+    PreTrainedModel,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
+)
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
 
 from causaldrive.student import flow
@@ -49,18 +54,23 @@ class CausalDriveModel(PreTrainedModel):
     base_model_prefix = "student"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    _no_split_modules = ["Qwen3VLTextDecoderLayer", "Qwen3VLVisionBlock"]  # noqa: RUF012 (transformers reads it)
+    _no_split_modules = ["Qwen3VLTextDecoderLayer", "Qwen3VLVisionBlock", "Qwen2_5_VLDecoderLayer"]  # noqa: RUF012 (transformers reads it)
 
-    def __init__(self, config: StudentConfig):
+    def __init__(self, config: StudentConfig, vlm: PreTrainedModel | None = None):
         super().__init__(config)
-        self.vlm = Qwen3VLForConditionalGeneration(config.vlm())
-        quicken(self.vlm.model.visual)
+        backbone = Qwen2_5_VLForConditionalGeneration if config.is_qwen2_5 else Qwen3VLForConditionalGeneration
+        self.vlm = cast(Qwen3VLForConditionalGeneration, vlm or backbone(cast(Any, config.vlm())))
+        if not config.is_qwen2_5:
+            quicken(self.vlm.model.visual)
         expert = config.expert()
         self.expert = Qwen3VLTextModel(expert)
         del self.expert.embed_tokens
-        self.action_in_proj = PerWaypointActionInProjV2(expert.hidden_size, **config.action_in_proj_cfg)
+        keep = config.persistent_buffers
+        self.action_in_proj = PerWaypointActionInProjV2(
+            expert.hidden_size, persistent_buffers=keep, **config.action_in_proj_cfg
+        )
         self.action_out_proj = nn.Linear(expert.hidden_size, 2)
-        self.action_space = UnicycleActionSpace(config.action_space())
+        self.action_space = UnicycleActionSpace(config.action_space(), keep)
         self.register_buffer("text_allowed", torch.zeros(config.vocab_size, dtype=torch.bool), persistent=False)
         self.register_buffer("future_allowed", torch.zeros(config.vocab_size, dtype=torch.bool), persistent=False)
         self.reset_buffers()
@@ -105,7 +115,10 @@ class CausalDriveModel(PreTrainedModel):
         `repeat` copies of each row stand next to each other.
         """
         columns = int(start_column.max()) + 1
-        offsets = offsets_of(batch.attention_mask[:, :columns], batch.position_ids[:, :, :columns], start_column)
+        offsets = offsets_of(
+            batch.attention_mask[:, :columns], batch.position_ids[:, :, :columns], start_column,
+            self.config.mask_padding,
+        )  # fmt: skip
         return prefix_of(encoded.cache, columns, repeat), offsets.repeat(repeat)
 
     def flow_velocity(self, cache: PrefixCache, offsets: Offsets, x_t: Tensor, t: Tensor) -> Tensor:
@@ -199,6 +212,13 @@ class CausalDriveModel(PreTrainedModel):
 def permitted_logprobs(logits: Tensor, permitted: Tensor, temperature: float) -> Tensor:
     """log_softmax(logits / temperature) (N, V) over `permitted` (N, V) or (V,); -inf elsewhere."""
     return (logits.float() / temperature).masked_fill(~permitted, -torch.inf).log_softmax(-1)
+
+
+def around(vlm: PreTrainedModel, config: StudentConfig, seed: int) -> CausalDriveModel:
+    """A student around a backbone with weights, whose vocabulary is already that of `config`; new parts from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CausalDriveModel(config, vlm).to(cast(Any, vlm.dtype))
 
 
 ORDINAL_ORDERS = 12  # half waves over the range of a quantity that its bins' first embeddings are made of

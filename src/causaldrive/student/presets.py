@@ -17,10 +17,10 @@ from causaldrive.student.config import ActionSpaceSettings, FrameSettings, Stude
 from causaldrive.student.text import extend_tokenizer
 
 NEEDS_WEIGHTS = {
-    "2b": "Qwen3-VL-2B or Cosmos-Reason2-2B weights",
+    "2b": "Qwen3-VL-2B, Cosmos-Reason2-2B or Qwen2.5-VL-3B weights",
     "4b": "Qwen3-VL-4B weights",
-    "8b": "Qwen3-VL-8B or Cosmos-Reason2-8B weights",
-    "alpamayo": "released Alpamayo-R1 or 1.5 weights",
+    "8b": "Qwen3-VL-8B, Cosmos-Reason2-8B or Cosmos-Reason1-7B weights",
+    "alpamayo": "released Alpamayo-R1 or 1.5 weights, or a backbone to give their prompt, tokens and decoder",
 }
 
 
@@ -87,8 +87,7 @@ def preset(name: str) -> Callable[..., StudentConfig]:
     """The function of a preset. Raises UserError for an unknown name, or one that cannot be made from nothing."""
     if name in NEEDS_WEIGHTS:
         raise UserError(
-            f"preset {name!r} starts from {NEEDS_WEIGHTS[name]}, which this version cannot load yet; "
-            f"expected one of {', '.join(PRESETS)}, so pass --preset tiny."
+            f"preset {name!r} starts from {NEEDS_WEIGHTS[name]}; add --backbone PATH_OR_HUB_ID, or pass --preset tiny."
         )
     if name not in PRESETS:
         raise unknown_name("preset", name, [*PRESETS, *NEEDS_WEIGHTS])
@@ -103,10 +102,7 @@ def _from_size(
     base_size = len(tokenizer)
     ids = extend_tokenizer(tokenizer, future_bins, history_bins)
     frames = dataclasses.replace(FrameSettings(), **changes.pop("frames", {}))
-    tokens = TrajectoryTokenSettings(
-        future_dims_min=statistics.token_min, future_dims_max=statistics.token_max,
-        history_min_m=(-0.5, -1.0, -0.5), history_max_m=(4.0, 1.0, 0.5), pad_origin_at_beginning=False,
-    )  # fmt: skip
+    tokens = TrajectoryTokenSettings.corrected(statistics.token_min, statistics.token_max)
     values: dict[str, Any] = {
         "preset": name,
         "vlm_config": _vlm_config(size, len(tokenizer), ids, frames),
@@ -115,7 +111,7 @@ def _from_size(
             "num_enc_layers": 2, "hidden_size": size.projection_hidden, "num_fourier_feats": 20,
             "min_freq": 0.05, "max_freq": 5.0,
         },
-        "action_space_cfg": dataclasses.asdict(_action_space(statistics)),
+        "action_space_cfg": dataclasses.asdict(action_space_of(statistics)),
         "traj_tokens_cfg": dataclasses.asdict(tokens),
         "frames_cfg": dataclasses.asdict(frames),
         "text_vocab_size": text_vocab_size,
@@ -129,7 +125,8 @@ def _from_size(
     return StudentConfig(**(values | changes))
 
 
-def _action_space(statistics: ActionStatistics) -> ActionSpaceSettings:
+def action_space_of(statistics: ActionStatistics) -> ActionSpaceSettings:
+    """The action space normalised by `statistics`; bounds and solver constants are the released ones."""
     return ActionSpaceSettings(
         accel_mean_mps2=statistics.accel_mean_mps2,
         accel_std_mps2=statistics.accel_std_mps2,

@@ -25,10 +25,11 @@ from causaldrive.student.action_space import UnicycleActionSpace
 from causaldrive.student.batches import IGNORED, CompletionBatch, PromptBatch, TrainingBatch
 from causaldrive.student.config import StudentConfig
 from causaldrive.student.images import patches, resize, target_size
+from causaldrive.student.layouts import CameraView, after_history, asking, before_history, in_prompt_order
 from causaldrive.student.positions import mrope_positions
 from causaldrive.student.statistics import raw_actions
-from causaldrive.student.text import plain_ids
-from causaldrive.student.tokens import CHAT_NAMES, SPECIAL_NAMES, FutureTokens, HistoryTokens, special
+from causaldrive.student.text import plain, plain_ids
+from causaldrive.student.tokens import CHAT_NAMES, FutureTokens, HistoryTokens, special, special_names
 
 Grid = tuple[int, int, int]
 
@@ -52,7 +53,8 @@ class StudentProcessor:
         self.action_space = UnicycleActionSpace(config.action_space())
         self._frames = config.frames()
         self._frames.moments()  # an odd number of frames to pair is refused here, not at the first sample
-        self._template = functools.lru_cache(maxsize=256)(self._make_template)
+        self._before = functools.lru_cache(maxsize=256)(self._make_before)
+        self._after = functools.lru_cache(maxsize=256)(self._make_after)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write tokenizer files and `processor_config.json`; the settings themselves are the model's `config.json`.
@@ -71,7 +73,7 @@ class StudentProcessor:
         """Raises UserError when the tokenizer and the configuration do not belong together."""
         config = StudentConfig.from_pretrained(directory)
         tokenizer = AutoTokenizer.from_pretrained(directory)
-        for name in (*CHAT_NAMES, *SPECIAL_NAMES):
+        for name in (*CHAT_NAMES, *special_names(config.prompt_layout)):
             expected, found = config.special_token_ids.get(name), tokenizer.convert_tokens_to_ids(special(name))
             if found != expected:
                 raise UserError(
@@ -86,11 +88,25 @@ class StudentProcessor:
         end = next((i for i, token in enumerate(token_ids) if token in stops), len(token_ids))
         return str(self.tokenizer.decode(list(token_ids[:end]), skip_special_tokens=True)).strip()
 
-    def prompts(self, samples: Sequence[Sample], reason: bool = True) -> PromptBatch:
-        """Left-padded prompts that end with `<|cot_start|>`, or with `<|traj_future_start|>` for `reason=False`."""
+    def prompts(
+        self, samples: Sequence[Sample], reason: bool = True, routes: Sequence[str | None] | None = None
+    ) -> PromptBatch:
+        """Left-padded prompts that end with `<|cot_start|>`, or with `<|traj_future_start|>` for `reason=False`.
+
+        `routes`: one navigation text a sample, or None where there is none.
+        """
         images = [self._images(sample) for sample in samples]
-        rows = [self._prompt(sample, found, reason) for sample, found in zip(samples, images, strict=True)]
+        ways = routes or [None] * len(samples)
+        rows = [
+            self._prompt(sample, found, reason, way) for sample, found, way in zip(samples, images, ways, strict=True)
+        ]
         return PromptBatch(**self._pad(rows, images, "left"))
+
+    def questions(self, samples: Sequence[Sample], questions: Sequence[str]) -> PromptBatch:
+        """Left-padded prompts that ask about the images and end with `<|answer_start|>`."""
+        images = [self._images(sample) for sample in samples]
+        texts = [asking(self.config, self._views(found), plain(q)) for found, q in zip(images, questions, strict=True)]
+        return PromptBatch(**self._pad([self._encode(text) for text in texts], images, "left"))
 
     def training(
         self, samples: Sequence[Sample], traces: Sequence[str | None], traj_tokens: bool = True
@@ -147,36 +163,37 @@ class StudentProcessor:
         return plain_ids(self.tokenizer, trace) + ends
 
     def _drawn(self, bins: np.ndarray) -> list[int]:
-        """128 trajectory tokens and `<|traj_future_end|>`."""
-        return [*(self.config.traj_token_start_idx + bins).tolist(), self.config.id_of("traj_future_end")]
+        """128 trajectory tokens and `<|traj_future_end|>`; in released layouts the message's end too."""
+        ids = [*(self.config.traj_token_start_idx + bins).tolist(), self.config.id_of("traj_future_end")]
+        return ids if self.config.prompt_layout == "causaldrive" else [*ids, self.config.id_of("im_end")]
 
-    def _prompt(self, sample: Sample, images: _Images, reason: bool) -> list[int]:
-        before, after = self._template(images.names, images.grids, reason)
+    def _prompt(self, sample: Sample, images: _Images, reason: bool, route: str | None = None) -> list[int]:
         offset = self.config.traj_token_start_idx + self.config.future_bins
         history = self.history_tokens.encode(sample.history_xyz_in_rig_m) + offset
-        return [*before, *history.tolist(), *after]
+        before = self._before(images.names, images.grids)
+        return [*before, *history.tolist(), *self._after(reason, route)]
 
-    def _make_template(
-        self, names: tuple[str, ...], grids: tuple[tuple[Grid, ...], ...], reason: bool
-    ) -> tuple[list[int], list[int]]:
-        """Token ids before and after the history tokens."""
-        config = self.config
-        parts = [f"<|im_start|>system\n{config.system_prompt}<|im_end|>\n<|im_start|>user\n"]
-        for name, camera in zip(names, grids, strict=True):
-            parts.append(f"{name}:" if camera else f"{name}: no image ")
-            for moment, grid in zip(self._frames.moments(), camera, strict=bool(camera)):
-                pads = special("image_pad") * (grid[0] * grid[1] * grid[2] // self._frames.merge_size**2)
-                parts.append(f" {moment} s <|vision_start|>{pads}<|vision_end|>")
-        parts.append(special("traj_history_start"))
-        instruction = config.reason_instruction if reason else config.drive_instruction
-        start = special("cot_start" if reason else "traj_future_start")
-        after = f"<|traj_history_end|>{instruction}<|im_end|>\n<|im_start|>assistant\n{start}"
-        encode = functools.partial(self.tokenizer.encode, add_special_tokens=False)
-        return encode("".join(parts)), encode(after)
+    def _make_before(self, names: tuple[str, ...], grids: tuple[tuple[Grid, ...], ...]) -> list[int]:
+        return self._encode(before_history(self.config, self._views(_Images(names, grids, []))))
+
+    def _make_after(self, reason: bool, route: str | None) -> list[int]:
+        return self._encode(after_history(self.config, reason, None if route is None else plain(route)))
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def _views(self, images: _Images) -> list[CameraView]:
+        """What the prompt says of each camera: one image token a merged block of patches."""
+        merged = self._frames.merge_size**2
+        return [
+            CameraView(name, tuple(t * rows * columns // merged for t, rows, columns in camera))
+            for name, camera in zip(images.names, images.grids, strict=True)
+        ]
 
     def _images(self, sample: Sample) -> _Images:
         """Frames of the configured cameras and times. A camera that the sample lacks is stated in the prompt."""
-        names = self._frames.camera_names or sample.camera_names
+        names = self._frames.camera_names or in_prompt_order(self.config.prompt_layout, sample.camera_names)
+        self._check_count(sample)
         grids, pixels = [], []
         for name in names:
             if sample.frames is None or name not in sample.camera_names:
@@ -184,10 +201,22 @@ class StudentProcessor:
                 continue
             chosen = sample.frames[sample.camera_names.index(name)][self._frame_indices(sample)]
             height, width = target_size(chosen.shape[1], chosen.shape[2], self._frames)
-            values, grid = patches(np.stack([resize(image, height, width) for image in chosen]), self._frames)
+            values, grid = patches(
+                np.stack([resize(image, height, width, self._frames.resampling) for image in chosen]), self._frames
+            )
             grids.append((grid,) * len(self._frames.moments()))
             pixels.append(values)
         return _Images(tuple(names), tuple(grids), pixels)
+
+    def _check_count(self, sample: Sample) -> None:
+        """Raises UserError when the sample's images are not its cameras times its moments."""
+        expected = (len(sample.camera_names), len(sample.frame_offsets_us))
+        if sample.frames is not None and sample.frames.shape[:2] != expected:
+            cameras, frames = sample.frames.shape[:2]
+            raise UserError(
+                f"{sample.recording_id} at t0 {sample.t0_us} us has images of {cameras} cameras x {frames} moments, "
+                f"expected {expected[0]} x {expected[1]} ({', '.join(sample.camera_names)}); cut the sample again."
+            )
 
     def _frame_indices(self, sample: Sample) -> list[int]:
         available = list(sample.frame_offsets_us)

@@ -15,20 +15,20 @@ from torch import Tensor, nn
 
 
 class FourierFeatures(nn.Module):
-    """(...) scalars to (..., features); the frequencies are a non-persistent buffer."""
+    """(...) scalars to (..., features); the frequencies are a buffer, rounded to `dtype`."""
 
     freqs: Tensor
 
-    def __init__(self, features: int, min_freq: float, max_freq: float):
+    def __init__(self, features: int, min_freq: float, max_freq: float, dtype: str = "float32", persistent=False):
         super().__init__()
-        self.min_freq, self.max_freq = min_freq, max_freq
-        self.register_buffer("freqs", torch.empty(features // 2), persistent=False)
+        self.min_freq, self.max_freq, self.rounding = min_freq, max_freq, getattr(torch, dtype)
+        self.register_buffer("freqs", torch.empty(features // 2), persistent=persistent)
         self.reset_buffers()
 
     def reset_buffers(self) -> None:
         """Write the frequencies again (see `UnicycleActionSpace.reset_buffers`)."""
         exponents = torch.linspace(math.log10(self.min_freq), math.log10(self.max_freq), len(self.freqs))
-        self.freqs.data.copy_(10.0**exponents)
+        self.freqs.data.copy_((10.0**exponents).to(self.rounding))
 
     def forward(self, x: Tensor) -> Tensor:
         argument = 2 * math.pi * x.float()[..., None] * self.freqs.float()
@@ -73,9 +73,11 @@ class PerWaypointActionInProjV2(nn.Module):
         max_freq: float,
         num_fourier_feats: int,
         min_freq: float = 1.0,
+        freqs_dtype: str = "float32",
+        persistent_buffers: bool = False,
     ):
         super().__init__()
-        frequencies = (num_fourier_feats, min_freq, max_freq)
+        frequencies = (num_fourier_feats, min_freq, max_freq, freqs_dtype, persistent_buffers)
         self.sinus = nn.ModuleList(FourierFeatures(*frequencies) for _ in range(2))
         self.timestep_fourier_encoder = FourierFeatures(*frequencies)
         self.encoder = _Trunk(3 * num_fourier_feats, hidden_size, out_dim, num_enc_layers)

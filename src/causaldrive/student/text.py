@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AddedToken, PreTrainedTokenizerFast
 
-from causaldrive.student.tokens import CHAT_NAMES, SPECIAL_NAMES, special, trajectory_strings
+from causaldrive.ground.errors import UserError
+from causaldrive.student.tokens import CHAT_NAMES, special, special_names, trajectory_strings
 
 _CONTROL = re.compile(r"<(?=\||i\d+>)")
 
@@ -36,11 +37,23 @@ def train_tokenizer(corpus: Iterable[str], vocab_size: int) -> PreTrainedTokeniz
     return tokenizer
 
 
-def extend_tokenizer(tokenizer: PreTrainedTokenizerFast, future_bins: int, history_bins: int) -> dict[str, int]:
-    """Add `<i0>`... and the 29 special strings in their fixed order; returns name -> id of chat marks and specials."""
+def extend_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, future_bins: int, history_bins: int, layout: str = "causaldrive"
+) -> dict[str, int]:
+    """Add `<i0>`... and the 29 special strings in their fixed order; returns name -> id of chat marks and specials.
+
+    Raises UserError when the tokenizer lacks one of Qwen's chat marks.
+    """
+    known = tokenizer.get_vocab()
+    missing = [special(name) for name in CHAT_NAMES if special(name) not in known]
+    if missing:
+        raise UserError(
+            f"the tokenizer {tokenizer.name_or_path or 'given'} lacks {', '.join(missing)}; expected the marks of a "
+            "Qwen-VL tokenizer, so use the tokenizer files that came with the backbone."
+        )
     tokenizer.add_tokens(trajectory_strings(future_bins + history_bins))
-    _add_specials(tokenizer, SPECIAL_NAMES)
-    names = dict.fromkeys((*CHAT_NAMES, *SPECIAL_NAMES))
+    _add_specials(tokenizer, special_names(layout))
+    names = dict.fromkeys((*CHAT_NAMES, *special_names(layout)))
     return {name: int(tokenizer.convert_tokens_to_ids(special(name))) for name in names}  # pyright: ignore
 
 
@@ -49,6 +62,11 @@ def _add_specials(tokenizer: PreTrainedTokenizerFast, names: Iterable[str]) -> N
     tokenizer.add_tokens(tokens, special_tokens=True)
 
 
+def plain(text: str) -> str:
+    """`text` with control strings written in it (`<|...`, `<i5>`) broken up, so that they stay plain text."""
+    return _CONTROL.sub("< ", text)
+
+
 def plain_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    """Token ids of `text`; control strings written in it (`<|...`, `<i5>`) are broken up and stay plain text."""
-    return tokenizer.encode(_CONTROL.sub("< ", text), add_special_tokens=False)
+    """Token ids of `text`, control strings in it kept as plain text."""
+    return tokenizer.encode(plain(text), add_special_tokens=False)

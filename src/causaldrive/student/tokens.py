@@ -25,6 +25,12 @@ SPECIAL_NAMES = (
     "route_start", "route_pad", "route_end",
     "question_start", "question_end", "answer_start", "answer_end",
 )  # fmt: skip
+NAMES_OF_1_5 = {  # names that Alpamayo 1.5 gave other words; ids and order are the same
+    "image_pre_tkn": "_padding_0", "traj_history_pre_tkn": "_padding_1",
+    "meta_action_start": "_padding_2", "meta_action_end": "_padding_3", "traj_future_pre_tkn": "_padding_4",
+    "vectorized_wm": "_padding_5", "vectorized_wm_start": "_padding_6", "vectorized_wm_end": "_padding_7",
+    "vectorized_wm_pre_tkn": "_padding_8",
+}  # fmt: skip
 CHAT_NAMES = (
     "endoftext", "im_start", "im_end", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad",
 )  # fmt: skip  # the Qwen marks that a tokenizer of our own needs
@@ -92,9 +98,22 @@ def _to_bins(values: NDArray, low: NDArray, high: NDArray, bins: int) -> NDArray
     return np.clip(np.round(scaled), 0, bins - 1).astype(np.int64)
 
 
+def special_names(layout: str) -> tuple[str, ...]:
+    """The 29 special names in their order, as the vocabulary of a prompt layout writes them."""
+    return tuple(NAMES_OF_1_5.get(name, name) for name in SPECIAL_NAMES) if layout == "1.5" else SPECIAL_NAMES
+
+
 def text_allowed(config: StudentConfig) -> NDArray[np.bool_]:
-    """(vocab_size,) ids that may be written before the trajectory: plain text and the marks of IN_TEXT."""
+    """(vocab_size,) ids that may be written before the trajectory: plain text and the marks of IN_TEXT.
+
+    With the 'released' text rule: everything but the trajectory bins.
+    """
     allowed = np.zeros(config.vocab_size, bool)
+    if config.text_rule == "released":
+        bins = config.future_bins + config.history_bins
+        allowed[:] = True
+        allowed[config.traj_token_start_idx : config.traj_token_start_idx + bins] = False
+        return allowed
     allowed[: config.text_vocab_size] = True
     allowed[[config.id_of(name) for name in IN_TEXT]] = True
     return allowed
