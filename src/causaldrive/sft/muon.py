@@ -59,8 +59,10 @@ class Muon(torch.optim.Optimizer):
             state = self.state[parameter]
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(parameter)
-            buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-            ahead.append(parameter.grad.lerp(buffer, momentum))
+            gradient = parameter.grad
+            assert gradient is not None, "parameters without a gradient were left out"
+            buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+            ahead.append(gradient.lerp(buffer, momentum))
         scale = 0.2 * rate * math.sqrt(max(shape))
         for parameter, update in zip(parameters, orthogonal(torch.stack(ahead)).to(parameters[0].dtype), strict=True):
             parameter.mul_(1 - rate * group["weight_decay"]).sub_(update, alpha=scale)

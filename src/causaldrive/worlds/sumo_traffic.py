@@ -23,6 +23,8 @@ from causaldrive.worlds.actors import SignalHead
 from causaldrive.worlds.state import AgentArrays, EgoState, LightArrays
 from causaldrive.worlds.sumo_net import read_network
 from causaldrive.worlds.sumo_plan import SumoCar, SumoPlan, SumoWalker
+from causaldrive.worlds.traffic import CannotIntervene
+from causaldrive.worlds.unbend import Unbend
 
 EGO = "ego"
 _KEEP_EXACTLY = 2  # moveToXY: put it where it is told, on a lane or not
@@ -32,6 +34,7 @@ _MAY_EXCEED = 1.3  # of a lane's limit: a car's own top speed is what holds it
 _BRAKE_BIT, _LEFT_BIT, _RIGHT_BIT = 8, 2, 1
 _CLASSES = {"car": "passenger", "truck": "truck", "bus": "bus", "motorcycle": "motorcycle", "cyclist": "bicycle"}
 _LETTERS = {"r": "red", "u": "red", "s": "red", "y": "yellow", "Y": "yellow", "g": "green", "G": "green"}
+_OFF = "O"  # a signal that is switched off
 _OPTIONS = (
     "--step-length", str(STEP_S), "--no-step-log", "true", "--no-warnings", "true", "--xml-validation", "never",
     "--time-to-teleport", "-1", "--collision.action", "none", "--lanechange.duration", "2.5",
@@ -39,11 +42,22 @@ _OPTIONS = (
 )  # fmt: skip
 
 
+Place = tuple[float, float, float, float]  # x, y, yaw, speed of the ego's rear axle
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An intervention, played again at its place among the ego's places: a method of `SumoTraffic` and its words."""
+
+    method: str
+    words: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class SumoMoment:
-    """A moment: every place the ego was at so far, and what was read last."""
+    """A moment: every place the ego was at and every edit so far, and what was read last."""
 
-    ego: tuple[tuple[float, float, float, float], ...]
+    log: tuple[Place | Edit, ...]
     agents: AgentArrays
     lights: LightArrays
 
@@ -81,7 +95,7 @@ class SumoTraffic:
         self._words: tuple[str, ...] = ()
         self._states: list[str] = []
         self._present: tuple[list[str], list[str], np.ndarray] = ([], [], np.zeros((0, 3)))
-        self._log: list[tuple[float, float, float, float]] = []
+        self._log: list[Place | Edit] = []
         self._start()
         self._read()
 
@@ -104,8 +118,71 @@ class SumoTraffic:
 
     def restore(self, saved: SumoMoment) -> None:
         """Back to a moment of this or another world of the same plan: played again from the start."""
-        self._log, self._agents, self._lights = list(saved.ego), saved.agents, saved.lights
+        self._log, self._agents, self._lights = list(saved.log), saved.agents, saved.lights
         self._park()
+
+    def remove_agent(self, agent_id: str) -> None:
+        """The agent is gone; the others no longer react to it. Raises CannotIntervene when it is not there."""
+        self._check_there(agent_id)
+        self._edit("_remove", agent_id)
+        self._agents = self._agents.keep([name != agent_id for name in self._agents.ids])
+
+    def freeze_agent(self, agent_id: str) -> None:
+        """The agent stands from the next step on. Raises CannotIntervene when it is not there."""
+        self._check_there(agent_id)
+        self._edit("_freeze", agent_id)
+
+    def hold_light(self, light_id: str, state: str) -> None:
+        """The junction keeps the first phase of its program in which this head shows `state`; 'off' darkens it.
+
+        Raises CannotIntervene for an unknown head, and where no phase shows that.
+        """
+        self._take_over()
+        signal, index = self._link_of(light_id)
+        phases = [phase.state for phase in self._sumo.trafficlight.getAllProgramLogics(signal)[0].phases]
+        phases.append(_OFF * len(phases[0]))
+        word = next((phase for phase in phases if _LETTERS.get(phase[index], "off") == state), None)
+        if word is None:
+            raise CannotIntervene(f"no phase of the signal {signal!r} shows {state} at {light_id!r}")
+        self._edit("_hold", signal, word)
+        self._lights = self._read_lights()
+
+    def straighten(self, unbend: Unbend) -> None:
+        """Raises CannotIntervene: SUMO's vehicles are bound to their network."""
+        raise CannotIntervene("the road of a SUMO network cannot be straightened under its traffic")
+
+    def _check_there(self, agent_id: str) -> None:
+        if agent_id not in self._agents.ids:
+            raise CannotIntervene(f"nobody called {agent_id!r} is there")
+
+    def _link_of(self, light_id: str) -> tuple[str, int]:
+        """Signal and link index of a head."""
+        group = next((head.group for head in self._heads if head.light_id == light_id), None)
+        if group is None:
+            raise CannotIntervene(f"there is no light {light_id!r} in this scene")
+        signal, _, index = group.rpartition("/")
+        return signal, int(index)
+
+    def _edit(self, method: str, *words: str) -> None:
+        self._take_over()
+        edit = Edit(method, words)
+        self._log.append(edit)
+        self._play(edit)
+
+    def _remove(self, agent_id: str) -> None:
+        owner = self._sumo.person if self._categories[agent_id] == "pedestrian" else self._sumo.vehicle
+        owner.unsubscribe(agent_id)  # libsumo asks after whom it has subscribed, gone or not
+        owner.remove(agent_id)
+
+    def _freeze(self, agent_id: str) -> None:
+        if self._categories[agent_id] == "pedestrian":
+            self._sumo.person.setSpeed(agent_id, 0.0)
+            return
+        self._sumo.vehicle.setSpeedMode(agent_id, 0)  # no braking distance: it stands at once
+        self._sumo.vehicle.setSpeed(agent_id, 0.0)
+
+    def _hold(self, signal: str, word: str) -> None:
+        self._sumo.trafficlight.setRedYellowGreenState(signal, word)
 
     def close(self) -> None:
         """Give the process's simulation back. A later step opens it again."""
@@ -121,8 +198,8 @@ class SumoTraffic:
         if SumoTraffic._playing is self:
             return
         self._start()
-        for place in self._log:
-            self._play(place)
+        for entry in self._log:
+            self._play(entry)
 
     def _start(self) -> None:
         if SumoTraffic._playing is not None:
@@ -200,7 +277,7 @@ class SumoTraffic:
         sumo.vehicle.setLaneChangeMode(EGO, 0)
         self._place_ego(self._first)
 
-    def _place_ego(self, place: tuple[float, float, float, float]) -> None:
+    def _place_ego(self, place: Place) -> None:
         x, y, yaw, speed = place
         ahead = self._ego_size[3] + self._ego_size[0] / 2
         front = (x + ahead * math.cos(yaw), y + ahead * math.sin(yaw))
@@ -208,8 +285,12 @@ class SumoTraffic:
         vehicle.setSpeed(EGO, speed)
         vehicle.moveToXY(EGO, "", _ANY_LANE, *front, 90.0 - math.degrees(yaw), _KEEP_EXACTLY)
 
-    def _play(self, place: tuple[float, float, float, float]) -> None:
-        self._place_ego(place)
+    def _play(self, entry: Place | Edit) -> None:
+        """A place of the ego is one step of 0.1 s; an edit takes no time."""
+        if isinstance(entry, Edit):
+            getattr(self, entry.method)(*entry.words)
+            return
+        self._place_ego(entry)
         self._sumo.simulationStep()
         self._subscribe()
 
@@ -259,7 +340,7 @@ class SumoTraffic:
         )  # fmt: skip
 
 
-def _carried_on(ego: EgoState) -> tuple[float, float, float, float]:
+def _carried_on(ego: EgoState) -> Place:
     """x, y, yaw, speed of the rear axle 0.1 s on, at constant speed and curvature."""
     step = ego.speed_mps * STEP_S
     turn = ego.curvature_1pm * step

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from causaldrive.clips.geometry import Array, from_frame, pose_on_polyline, project_on_polyline, wrap_angle
-from causaldrive.clips.types import Lane, RoadMap
+from causaldrive.clips.types import Lane, RightOfWay, RoadMap
 from causaldrive.worlds.state import AgentArrays, EgoState, LightArrays, SceneContext, WorldState
 
 
@@ -48,10 +48,18 @@ class Unbend:
         """The static scene on the straight road."""
         road = context.road
         lanes = {name: self._lane(lane) for name, lane in road.lanes.items()}
-        rings = (road.crosswalks, road.drivable, road.stop_lines, road.buildings)
-        moved = ({name: self.points(ring) for name, ring in part.items()} for part in rings)
+        rings = {
+            part: {name: self.points(ring) for name, ring in getattr(road, part).items()}
+            for part in ("crosswalks", "drivable", "stop_lines", "buildings", "bumps")
+        }
+        rights = {name: self._right_of_way(right) for name, right in road.right_of_way.items()}
         route = self.points(context.route_xy_in_local_m)
-        return replace(context, road=RoadMap(lanes, *moved), route_xy_in_local_m=route)
+        return replace(context, road=RoadMap(lanes, right_of_way=rights, **rings), route_xy_in_local_m=route)
+
+    def _right_of_way(self, right: RightOfWay) -> RightOfWay:
+        xy = right.stop_xy_m[None]
+        yaw = float(self.yaws(xy, np.array([right.yaw_rad]))[0])
+        return replace(right, stop_xy_m=self.points(xy)[0], yaw_rad=yaw)
 
     def _lane(self, lane: Lane) -> Lane:
         centre, left, right = (self.points(line) for line in (lane.centre_xy_m, lane.left_xy_m, lane.right_xy_m))

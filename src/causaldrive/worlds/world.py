@@ -100,11 +100,12 @@ class DrivenWorld:
         if sign_id in self.state.agents.ids:
             self.remove_agent(sign_id)
             return
-        lines = self.context.road.stop_lines
-        if sign_id not in lines:
+        road = self.context.road
+        parts = {"stop_lines": road.stop_lines, "right_of_way": road.right_of_way}
+        if not any(sign_id in part for part in parts.values()):
             raise CannotIntervene(f"there is no sign or stop line {sign_id!r} in this scene")
-        kept = {name: line for name, line in lines.items() if name != sign_id}
-        self.context = replace(self.context, road=replace(self.context.road, stop_lines=kept))
+        kept = {name: {key: v for key, v in part.items() if key != sign_id} for name, part in parts.items()}
+        self.context = replace(self.context, road=replace(road, **kept))
 
     def straighten_road(self) -> None:
         """The route runs straight through the ego's pose, and everything keeps its place along it.
