@@ -60,7 +60,7 @@ def _frames(world: DrivenWorld, view: Any, settings: DriveSettings) -> np.ndarra
 
 def _follow(world: DrivenWorld, plan: Plan, settings: DriveSettings, until_us: int) -> Iterator[Any]:
     start = world.state.ego
-    follower = PlanFollower(plan, start.xy_in_local_m, start.yaw_rad, start.speed_mps)
+    follower = PlanFollower(plan, start.xy_in_local_m, start.yaw_rad, start.speed_mps, settings.track)
     for step in range(round(settings.decision_every_s / STEP_S)):
         if world.state.t_us >= until_us or world.at_end:
             return
