@@ -152,7 +152,7 @@ def _disagreements(out: Path, lines: Sequence[dict[str, Any]]) -> list[Item | st
         return ["None: every reason that could be tried holds."]
     items: list[Item | str] = [
         "Left with the factor, right without it, at the moment where the drives part; blue the way driven since, "
-        "green the way ahead, orange the route. All of them are in `disagreements.jsonl`."
+        "green the way ahead. All of them are in `disagreements.jsonl`."
     ]
     for (role, kind, reason), rows in sorted(groups.items(), key=lambda item: -len(item[1])):
         shown: list[Item] = [*(_figure(out, line) for line in [r for r in rows if r["picture"]][:MOST_SHOWN])]
