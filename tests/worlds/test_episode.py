@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from world_drives import BLIND, arc_plan, finished, log, wide_road, written
 
 from causaldrive.clips.geometry import from_frame, project_on_polyline, to_frame, wrap_angle
+from causaldrive.ground.errors import UserError
 from causaldrive.ground.words import FUTURE_STEPS, HISTORY_STEPS, STEP_US
 from causaldrive.worlds.episode import (
     WARM_UP_S,
@@ -28,6 +29,7 @@ from causaldrive.worlds.episode import (
 from causaldrive.worlds.expert import ExpertDriver
 from causaldrive.worlds.pool import BrokenScene, Worker
 from causaldrive.worlds.scenes import SceneSpec, build_scene
+from causaldrive.worlds.scoring import Scorer
 from causaldrive.worlds.state import EgoState, WorldState
 from causaldrive.worlds.town import TownWorld
 from causaldrive.worlds.vehicle import advance
@@ -233,6 +235,49 @@ def test_speeds_of_a_plan_are_signed():
     np.testing.assert_allclose(plan_speeds(plan, 6.5), [6.5, *[6.0] * 64], rtol=2e-3)
     back = Plan(plan.xy_in_rig_m * [-1, 1], -plan.yaw_rad)
     np.testing.assert_allclose(plan_speeds(back, 0.0)[1:], -6.0, rtol=2e-3)
+
+
+# --- latency, tracking, and who is at the wheel ---------------------------------------------------------------------
+
+
+def test_a_late_plan_is_driven_late():
+    """Full braking that is seen 0.3 s later begins 0.3 s later; before, the last plan goes on."""
+    speeds = {}
+    for latency in (0.0, 0.3):
+        running = episode(dataclasses.replace(BLIND, latency_s=latency))
+        running.advance(arc_plan(running.states[-1].ego.speed_mps), running.observe().truth)
+        running.advance(arc_plan(running.states[-1].ego.speed_mps, -4.0), running.observe().truth)
+        speeds[latency] = [state.ego.speed_mps for state in running.states[-6:]]
+    assert speeds[0.3][:4] == pytest.approx([speeds[0.3][0]] * 4, abs=0.02) and speeds[0.0][3] < speeds[0.3][3] - 0.5
+    assert speeds[0.3][5] < speeds[0.3][3] - 0.2
+    with pytest.raises(UserError, match="latency_s is"):
+        DriveSettings(latency_s=0.9)
+
+
+def test_without_tracking_nobody_looks_where_the_car_is():
+    """A car beside its plan comes back with tracking only; without, it drives the plan's own controls."""
+    ego = EgoState(np.array([0.0, 0.4]), 0.0, 8.0)
+    ends = []
+    for track in (True, False):
+        now, follower = ego, PlanFollower(arc_plan(8.0), np.zeros(2), 0.0, 8.0, track)
+        for step in range(40):
+            now = advance(now, *follower.control(step, now))
+        ends.append(float(now.xy_in_local_m[1]))
+    assert abs(ends[0]) < 0.1 and ends[1] == pytest.approx(0.4)
+
+
+def test_what_happens_in_the_warm_up_is_not_the_policys_doing():
+    """The warm-up driver leaves the road and comes back; the policy's drive has no event."""
+    world = TownWorld(build_scene(SPEC))
+    turns = iter([0.12] * 9 + [-0.12] * 60)
+    running = Episode(SPEC, world, lambda history: (0.0, next(turns)), BLIND, None, 30.0)
+    assert running.scorer.events == [] and not running.scorer.fatal
+    watching = Scorer(world.context)
+    for state in running.states:
+        watching.add(state)
+    assert {event.kind for event in watching.events} >= {"off_road"}, "there was something to forget"
+    running.advance(arc_plan(running.states[-1].ego.speed_mps, -4.0), running.observe().truth)
+    assert running.ended is None or "off_road" not in {event.kind for event in running.scorer.events}
 
 
 # --- replays -------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import gymnasium
@@ -25,7 +26,9 @@ def test_gymnasiums_own_checker_is_content(camera):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*symmetric and normalized.*")
-        check_env(TownEnv(camera=camera, render_mode="rgb_array"))
+        env = gymnasium.make("causaldrive/Town-v0", camera=camera, render_mode="rgb_array").unwrapped
+        check_env(env)
+        env.close()
 
 
 def test_it_is_registered_and_a_seed_is_a_scene():
@@ -93,7 +96,7 @@ def test_the_scene_can_be_read_as_arrays():
 
 @pytest.mark.parametrize("workers", [False, True])
 def test_several_at_once_are_the_single_ones(workers):
-    with vector(2, workers=workers, families=("lead_brakes",)) as several:
+    with closing(vector(2, workers=workers, families=("lead_brakes",))) as several:
         seen, infos = several.reset(seed=[5, 6])
         after, *_ = several.step(np.zeros((2, 2), np.float32))
     for index, seed in enumerate((5, 6)):

@@ -128,9 +128,11 @@ def record_of(spec: Spec, outcome: Outcome, speaks: bool) -> dict[str, Any]:
         "seed": spec.seed if town else None,
     }
     if isinstance(outcome, BrokenScene):
-        return {**head, "failure": f"scene: {outcome.reason}", "ended": "failure", "score": None, "decisions": []}
+        none = {"failure_kind": "scene", "ended": "failure", "score": None, "decisions": []}
+        return {**head, "failure": f"scene: {outcome.reason}", **none}
     if outcome.score is None:
-        return {**head, "failure": f"policy: {outcome.failure}", "ended": outcome.ended, "score": None, "decisions": []}
+        none = {"failure_kind": outcome.failure_kind, "ended": outcome.ended, "score": None, "decisions": []}
+        return {**head, "failure": f"policy: {outcome.failure}", **none}
     return {
         **head,
         "failure": None,

@@ -2,7 +2,7 @@
 
     faithfulness  = drives that change / named causes that were there and could be taken away
     hallucinated  = named causes that are not in the scene at all / named causes
-    placebo       = drives that change / harmless factors that were not named, taken away
+    placebo       = drives that change / harmless factors that were not named, taken away, while they are harmless
 
 A drive changes when it moves by `worlds.counterfactual`'s limits within 6.4 s of closed loop, the camera drawn anew in
 both branches and the same random numbers used. The placebo says how much of that is a student's nerves: a faithful one
@@ -196,7 +196,8 @@ class _Drive:
         if failure is not None:
             self._note("failed", seen, kind=kind, why=f"policy: {failure}", **more)
             return
-        effect = effect_between(base, other)
+        until_s = _harmless_until_s(base, factors[0]) if role == "placebo" else FUTURE_STEPS * STEP_S
+        effect = effect_between(base, other, until_s)
         more["decisions"] = (base.decision.in_words, other.decision.in_words)
         more["acts"] = [act.in_words for act in acts]
         size = {"ade_m": round(effect.ade_m, 3), "speed_mps": round(effect.speed_mps, 3)}
@@ -210,6 +211,12 @@ class _Drive:
     def _note(self, role: str, seen: Observation | None, **more: Any) -> None:
         head = {"item": self.spec.scene_id, "family": self.spec.family, "t_us": seen.t_us if seen else None}
         self.rows.append({**head, "role": role, **more})
+
+
+def _harmless_until_s(base: Branch, factor: Factor) -> float:
+    """When something harmless becomes a cause of its own; what happens from then on is no placebo."""
+    times = (t for t, truth in base.truths if any(cause.agent_id == factor.agent_id for cause in truth.causes))
+    return next(times, FUTURE_STEPS * STEP_S)
 
 
 def read(text: str) -> Decision:

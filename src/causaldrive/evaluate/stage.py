@@ -7,6 +7,7 @@ of training.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -191,6 +192,7 @@ class _Evaluation:
             "rows": [asdict(row) for log in self.logs for row in log.rows(c.seed)],
             "differences": [asdict(difference) for difference in self._differences()],
             "failures": self._failures(),
+            "failures_by_kind": self._failures_by_kind(),
             "videos": self._videos(),
         }
 
@@ -210,6 +212,12 @@ class _Evaluation:
         failed = [{"part": log.part, "driver": log.driver, "item": record["item"], "reason": record["failure"]}
                   for log in self.logs for record in log.records if record["failure"] is not None]  # fmt: skip
         return failed[:MOST_FAILURES_SHOWN]
+
+    def _failures_by_kind(self) -> list[dict[str, Any]]:
+        """How many drives failed, by part, driver and kind (a broken scene, or one of episode.FAILURE_KINDS)."""
+        tally = Counter((log.part, log.driver, record["failure_kind"]) for log in self.logs for record in log.records
+                        if record.get("failure_kind"))  # fmt: skip
+        return [dict(zip(("part", "driver", "kind", "n"), (*key, n), strict=True)) for key, n in sorted(tally.items())]
 
     def _videos(self) -> list[dict[str, Any]]:
         return [{"file": record["video"], "part": log.part, "driver": log.driver, "item": record["item"],

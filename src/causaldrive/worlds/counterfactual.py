@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -53,6 +53,7 @@ class Branch:
     states: list[WorldState]
     decision: Decision  # at the moment itself
     failure: str | None = None
+    truths: list[tuple[float, Explanation]] = field(default_factory=list)  # (seconds, the expert's view), where known
 
     def along_route(self) -> np.ndarray:
         """(T, 2) arc and offset of the rear axle."""

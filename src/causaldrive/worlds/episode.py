@@ -15,11 +15,12 @@ from typing import Protocol
 import numpy as np
 
 from causaldrive.clips.geometry import from_frame, project_on_polyline, to_frame, wrap_angle
+from causaldrive.ground.errors import UserError
 from causaldrive.ground.words import FUTURE_STEPS, HISTORY_STEPS, STEP_S
 from causaldrive.worlds.expert import Explanation, explain
 from causaldrive.worlds.scenes import SceneSpec
 from causaldrive.worlds.scoring import Score, Scorer, score_drive
-from causaldrive.worlds.state import SceneContext, WorldState
+from causaldrive.worlds.state import EgoState, SceneContext, WorldState
 from causaldrive.worlds.world import DrivenWorld
 
 WARM_UP_S = 1.6
@@ -54,6 +55,16 @@ class DriveSettings:
     frame_offsets_s: tuple[float, ...] = (-0.4, 0.0)  # frames of one observation, oldest first
     keep_video: bool = False  # render every tick and keep it in the result
     decision_limit_s: float = 60.0  # a policy that takes longer per observation has stalled
+    track: bool = True  # feedback on where the car is off its plan; False: the plan's own controls, come what may
+    latency_s: float = 0.0  # a plan is driven this long after what it was made from was seen; the one before goes on
+    reactive_log: bool = False  # in a replayed log the others brake for the ego; False: they follow the log by time
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.latency_s <= self.decision_every_s:
+            raise UserError(
+                f"latency_s is {self.latency_s}; from 0 to decision_every_s ({self.decision_every_s}) expected, so "
+                "that a plan is driven before the next one comes."
+            )
 
 
 @dataclass(frozen=True)
@@ -166,6 +177,7 @@ class Episode:
         self.pictures: dict[int, np.ndarray] = {}
         self.failure: PolicyFailure | None = None
         self.ended: str | None = None
+        self._last: PlanFollower | None = None
         self._every = round(settings.decision_every_s / STEP_S)
         self._offsets = [round(offset / STEP_S) for offset in settings.frame_offsets_s]
         self._warm_ticks = round(WARM_UP_S / STEP_S)
@@ -193,11 +205,21 @@ class Episode:
             return
         start = self.world.state.ego
         self._record(plan, truth)
-        follower = PlanFollower(plan, start.xy_in_local_m, start.yaw_rad, start.speed_mps)
+        new = PlanFollower(plan, start.xy_in_local_m, start.yaw_rad, start.speed_mps, self.settings.track)
         for step in range(self._every):
-            self._tick(*follower.control(step, self.world.state.ego))
+            self._tick(*self._control(new, step))
             if self._check_end():
                 return
+        self._last = new
+
+    def _control(self, new: PlanFollower, step: int) -> tuple[float, float]:
+        """By the new plan once its latency is over, by the one before until then; the first is waited for steadily."""
+        ego = self.world.state.ego
+        if step >= round(self.settings.latency_s / STEP_S):
+            return new.control(step, ego)
+        if self._last is None:
+            return ego.acceleration_mps2, ego.curvature_1pm
+        return self._last.control(self._every + step, ego)
 
     def drive(self, control: Control) -> None:
         """Drive to the end by `control(history) -> (acceleration, curvature)`, which decides at every tick."""
@@ -294,10 +316,11 @@ class PlanFollower:
     """Turns a plan into acceleration and curvature per tick: the plan's own curvature plus feedback on the errors.
 
     curvature = kappa_plan + k_y e_y + k_psi e_psi with e the plan's pose seen from the ego; gains fall with speed so
-    that the loop is stable at 10 Hz.
+    that the loop is stable at 10 Hz. Without `track` there is no feedback: the plan's own acceleration and curvature.
     """
 
-    def __init__(self, plan: Plan, xy_in_local_m: np.ndarray, yaw_rad: float, speed_mps: float):
+    def __init__(self, plan: Plan, xy_in_local_m: np.ndarray, yaw_rad: float, speed_mps: float, track: bool = True):
+        self.track = track
         path = np.concatenate([np.zeros((1, 2)), plan.xy_in_rig_m])
         self.xy = from_frame(path, xy_in_local_m, yaw_rad)
         self.yaw = np.concatenate([[0.0], plan.yaw_rad]) + yaw_rad
@@ -306,7 +329,11 @@ class PlanFollower:
         ahead = np.maximum(np.abs(self.speed[1:]) * STEP_S, 0.05)
         self.curvature = np.where(self.speed[1:] > 0.3, turn / ahead, 0.0)
 
-    def control(self, step: int, ego) -> tuple[float, float]:
+    def control(self, step: int, ego: EgoState) -> tuple[float, float]:
+        """(acceleration, curvature) for the tick from `step` (0 is when the plan was made) to the next."""
+        if not self.track:
+            own = (self.speed[step + 1] - self.speed[step]) / STEP_S
+            return float(own), float(np.clip(self.curvature[step], -0.2, 0.2))
         acceleration = (self.speed[step + 1] - ego.speed_mps) / STEP_S
         error = to_frame(self.xy[step + 1], ego.xy_in_local_m, ego.yaw_rad)
         lateral = error[1] - 0.5 * self.curvature[step] * (ego.speed_mps * STEP_S) ** 2

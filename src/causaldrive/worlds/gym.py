@@ -35,6 +35,7 @@ _FAR = 1e4  # larger than any coordinate or speed in a scene
 _LOW = np.array([LIMITS.min_acceleration_mps2, -LIMITS.max_curvature_1pm], np.float32)
 _HIGH = np.array([LIMITS.max_acceleration_mps2, LIMITS.max_curvature_1pm], np.float32)
 _EVENT_COST, _RULE_COST = 10.0, 1.0
+_KEPT_VIEWS = 4
 
 
 class TownEnv(gymnasium.Env):
@@ -64,7 +65,8 @@ class TownEnv(gymnasium.Env):
         self.most_agents, self.render_mode = most_agents, render_mode
         self.action_space = spaces.Box(_LOW, _HIGH)
         self.observation_space = spaces.Dict(self._spaces(camera))
-        self._renderer = self._view = None
+        self._renderer, self._view = None, None
+        self._views: dict[SceneSpec, Any] = {}  # opened lately, newest last
         if camera:
             from causaldrive.worlds.renderer import Renderer  # Panda3D is not needed without pictures
 
@@ -87,15 +89,22 @@ class TownEnv(gymnasium.Env):
         spec = (options or {}).get("spec") or self._draw()
         if not isinstance(spec, SceneSpec):
             raise UserError(f"options['spec'] is a {type(spec).__name__}; a SceneSpec expected, so make one.")
-        self._close_view()
         self.world = TownWorld(build_scene(spec))
         self._scorer = Scorer(self.world.context)
         self._scorer.add(self.world.state)
         self._scorer.hand_over()
         self._arc_m = self._arc()
         if self._renderer is not None:
-            self._view = self._renderer.open(self.world.context)
+            self._view = self._opened(spec)
         return self._observe(), self._info()
+
+    def _opened(self, spec: SceneSpec) -> Any:
+        """The scene's geometry. A scene that is driven again soon is drawn from the same one, pixel for pixel."""
+        view = self._views.pop(spec, None) or self._renderer.open(self._open_world().context)  # type: ignore[union-attr]
+        self._views[spec] = view
+        while len(self._views) > _KEPT_VIEWS:
+            self._views.pop(next(iter(self._views))).close()
+        return view
 
     def _draw(self) -> SceneSpec:
         seed = self.first_seed + int(self.np_random.integers(self.scenes))
@@ -147,15 +156,11 @@ class TownEnv(gymnasium.Env):
         return draw_bev(world.context, world.state) if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:
-        self._close_view()
+        while self._views:
+            self._views.popitem()[1].close()
         if self._renderer is not None:
             self._renderer.close()
-            self._renderer = None
-
-    def _close_view(self) -> None:
-        if self._view is not None:
-            self._view.close()
-            self._view = None
+            self._renderer = self._view = None
 
     def _open_world(self) -> TownWorld:
         if self.world is None:

@@ -151,7 +151,7 @@ def _disagreements(out: Path, lines: Sequence[dict[str, Any]]) -> list[Item | st
     if not groups:
         return ["None: every reason that could be tried holds."]
     items: list[Item | str] = [
-        "Left with the factor, right without it, at the moment where the drives part; orange the way driven since, "
+        "Left with the factor, right without it, at the moment where the drives part; blue the way driven since, "
         "green the way ahead. All of them are in `disagreements.jsonl`."
     ]
     for (role, kind, reason), rows in sorted(groups.items(), key=lambda item: -len(item[1])):

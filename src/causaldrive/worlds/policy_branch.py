@@ -32,11 +32,13 @@ def policy_branch(
     `renderer` (None without camera) opens the world's present context, so an edited road is seen as edited.
     """
     view = renderer.open(world.context) if renderer is not None else None
-    states, decision, failure = [world.state], UNREAD, None
+    states, truths, decision, failure = [world.state], [], UNREAD, None
     until_us = world.state.t_us + round(seconds / STEP_S) * STEP_US
     try:
         while world.state.t_us < until_us and not world.at_end:
-            plan = yield observation_of(scene_id, world, _frames(world, view, settings))
+            seen = observation_of(scene_id, world, _frames(world, view, settings))
+            truths.append(((len(states) - 1) * STEP_S, seen.truth))
+            plan = yield seen
             failure = problem_of(plan)
             if failure is not None or isinstance(plan, Exception):
                 break
@@ -45,7 +47,7 @@ def policy_branch(
     finally:
         if view is not None:
             view.close()
-    return Branch(world.context, states, decision, None if failure is None else str(failure))
+    return Branch(world.context, states, decision, None if failure is None else str(failure), truths)
 
 
 def _frames(world: DrivenWorld, view: Any, settings: DriveSettings) -> np.ndarray | None:
@@ -58,7 +60,7 @@ def _frames(world: DrivenWorld, view: Any, settings: DriveSettings) -> np.ndarra
 
 def _follow(world: DrivenWorld, plan: Plan, settings: DriveSettings, until_us: int) -> Iterator[Any]:
     start = world.state.ego
-    follower = PlanFollower(plan, start.xy_in_local_m, start.yaw_rad, start.speed_mps)
+    follower = PlanFollower(plan, start.xy_in_local_m, start.yaw_rad, start.speed_mps, settings.track)
     for step in range(round(settings.decision_every_s / STEP_S)):
         if world.state.t_us >= until_us or world.at_end:
             return

@@ -117,7 +117,7 @@ def _open_world(spec: Spec, settings: DriveSettings):
                 f"{spec.recording} has no map; a replay needs one to tell the road from its surroundings, so import "
                 "the log with its map."
             )
-        world = ReplayWorld(recording, spec.t_start_us)
+        world = ReplayWorld(recording, spec.t_start_us, reactive=settings.reactive_log)
         policy_us, end_us = (spec.t_start_us + round(seconds * 1e6) for seconds in (WARM_UP_S, spec.duration_s))
         return world, world.log_control, world.log_distance_m(policy_us, end_us)
     reference_m = expert_distance_m(spec, settings)

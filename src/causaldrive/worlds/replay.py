@@ -18,6 +18,7 @@ from causaldrive.clips.types import Camera, EgoMotion, Recording, RoadMap
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.words import HISTORY_STEPS, STEP_US
 from causaldrive.worlds.log_traffic import AgentTimeline, LightTimeline, LogTraffic
+from causaldrive.worlds.reactive_log import ReactiveLogTraffic
 from causaldrive.worlds.scenes import default_camera
 from causaldrive.worlds.state import EgoState, SceneContext, WorldState
 from causaldrive.worlds.vehicle import LIMITS, VehicleLimits
@@ -103,10 +104,11 @@ class _LogGains:
 class ReplayWorld(DrivenWorld):
     """A recording from `t_start_us` on, with the doors of the embedded town: context, state, history, step, finished.
 
+    The others follow the log by time, or, `reactive`, brake for the ego on their logged paths (`reactive_log.py`).
     Raises UserError when `t_start_us` has less than 1.5 s of log before it or nothing after it.
     """
 
-    def __init__(self, recording: Recording, t_start_us: int, limits: VehicleLimits = LIMITS):
+    def __init__(self, recording: Recording, t_start_us: int, limits: VehicleLimits = LIMITS, reactive: bool = False):
         first, last = _span_us(recording)
         earliest = first + (HISTORY_STEPS - 1) * STEP_US
         if not earliest <= t_start_us <= last - STEP_US:
@@ -117,7 +119,8 @@ class ReplayWorld(DrivenWorld):
         self._recording, self._last_us = recording, last
         kept = min(HISTORY_STATES, (t_start_us - first) // STEP_US + 1)
         history = states_of(recording, t_start_us + np.arange(1 - kept, 1) * STEP_US)
-        super().__init__(context_of(recording), history, LogTraffic(recording, t_start_us), limits)
+        traffic = (ReactiveLogTraffic if reactive else LogTraffic)(recording, t_start_us)
+        super().__init__(context_of(recording), history, traffic, limits)
 
     @property
     def finished(self) -> bool:
