@@ -1,7 +1,8 @@
 """The command `worlds convert`: OpenStreetMap, OpenDRIVE or a SUMO network to a directory that can be driven.
 
 Calls SUMO's netconvert, which is not needed to drive what it made. Writes `network.net.xml`, `picture.png` (the
-expert's view while it drives there), run.json and report.html. Knows nothing of scene families beyond a drive among traffic.
+expert's view while it drives there), run.json and report.html. Knows nothing of scene families beyond a drive among
+traffic.
 """
 
 from __future__ import annotations
