@@ -7,12 +7,17 @@ import json
 import numpy as np
 import pytest
 
+from causaldrive.clips.store import read_recording, write_recording
+from causaldrive.worlds.expert import explain
 from causaldrive.worlds.expert_drive import Drive, drive
+from causaldrive.worlds.recording_of import recording_of
+from causaldrive.worlds.replay import context_of, states_of
 from causaldrive.worlds.scenes import CORE_FAMILIES, FAMILIES, SceneSpec, build_scene, draw_specs
 from causaldrive.worlds.scoring import Scorer
 from causaldrive.worlds.town import TownWorld
 
 ON_SUMO = tuple(name for name in FAMILIES if build_scene(SceneSpec(name, 0)).sumo is not None)
+FOCUS = "oncoming_vehicle"
 SMALL = tuple(name for name in ON_SUMO if name != "town_drive")
 
 
@@ -67,3 +72,16 @@ def test_the_expert_drives_many_scenes_without_a_fault(family):
     named = [(driven.scene.focus_kind in kinds) != spec.harmless for spec, (driven, _, kinds) in drives]
     assert len(faults) <= 1, faults
     assert np.mean(named) >= 0.9
+
+
+def test_a_recording_keeps_what_the_cause_needs(tmp_path):
+    """The teacher reads recordings, not scenes: who must wait has to be told there."""
+    driven = drive(build_scene(SceneSpec("unprotected_left_turn", 1)), 9.0)
+    recording = recording_of("left", driven.states, driven.context, np.zeros(0, np.int64), {})
+    write_recording(tmp_path / "left", recording, {})
+    back = read_recording(tmp_path / "left")
+    states = states_of(back, np.array([state.t_us for state in driven.states]))
+    at = next(k for k, said in enumerate(driven.explanations) if any(c.kind == FOCUS for c in said.causes)) + 5
+    said = explain(states[max(at - 20, 0) : at + 1], context_of(back))
+    assert said.longitudinal == driven.explanations[at].longitudinal == "yield"
+    assert [c.agent_id for c in said.causes] == [c.agent_id for c in driven.explanations[at].causes]

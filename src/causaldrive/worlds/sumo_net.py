@@ -106,7 +106,7 @@ def read_network(path: Path) -> Network:
     lanes, lane_ids, sidewalks = _lanes(root)
     if not lane_ids:
         raise UserError(f"{path} has no lane that cars may use; a network of roads was expected, so convert it again.")
-    links = _links(root, lanes, path)
+    links = _links(root, lanes)
     road = RoadMap(_joined(lanes, links), _crosswalks(root), _junction_areas(root))
     road.right_of_way.update(rights_of_way(root, road.lanes, links))
     waits = {link.from_lane for link in links if link.signal}
@@ -170,7 +170,7 @@ def _lane(element: ET.Element, internal: bool, place: int, row: list[str]) -> La
     )  # fmt: skip
 
 
-def _links(root: ET.Element, lanes: dict[str, Lane], path: Path) -> tuple[Link, ...]:
+def _links(root: ET.Element, lanes: dict[str, Lane]) -> tuple[Link, ...]:
     """The connections between edges, each with the chain of junction lanes it leads over."""
     inner = {(e.get("from"), e.get("fromLane")): e for e in root.iter("connection") if str(e.get("from"))[0] == ":"}
     found = []
@@ -189,8 +189,6 @@ def _links(root: ET.Element, lanes: dict[str, Lane], path: Path) -> tuple[Link, 
             str(element.get("from")), str(element.get("to")), start, end, tuple(via), element.get("state", "M"),
             float(turn), element.get("tl"), int(element.get("linkIndex", -1)),
         ))  # fmt: skip
-    if not found and len(lanes) > 1:
-        raise UserError(f"{path} has lanes but no connection between them; convert the network again.")
     return tuple(found)
 
 
