@@ -57,7 +57,8 @@ def test_decisions_fit_their_families():
     assert any(e.longitudinal == "speed_adaptation" for e in said["speed_bump"])
     assert any(e.longitudinal == "stop_for_static_constraint" for e in said["school_bus"])
     assert any(e.lateral == "out_of_lane_nudge" for e in said["cyclist_overtake"])
-    assert any(e.longitudinal == "acceleration_for_passing" for e in said["cyclist_overtake"])
+    passing = driven("cyclist_overtake", False, 0).explanations
+    assert any(e.longitudinal == "acceleration_for_passing" for e in passing)
 
 
 def test_a_stop_sign_is_stood_at_and_left_again():
@@ -84,7 +85,7 @@ def test_bodies_and_warning_lights_have_shape_and_flash():
     from causaldrive.worlds.render_special import speed_bumps, warning_lights
 
     road = build_scene(SceneSpec("speed_bump", SEED)).context.road
-    assert 0 < len(speed_bumps(road)) < 200
+    assert 0 < len(speed_bumps(road)) < 300
     for category, size in (("school_bus", (10.5, 2.5, 3.1)), ("emergency_vehicle", (6.0, 2.1, 2.6))):
         on, off = (warning_lights(size, category, phase) for phase in (0, 1))
         assert len(on) and not np.array_equal(on.rgb, off.rgb)

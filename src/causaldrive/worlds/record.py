@@ -35,8 +35,8 @@ class RecordConfig:
 
     out: Path  # run directory
     scenes: int = 24  # how many
-    first_seed: int = 0  # seeds run on from here; 12 scenes show every family in both variants
-    families: tuple[str, ...] = ()  # which kinds of scene; all when empty
+    first_seed: int = 0  # seeds run on from here; 12 scenes show every core family in both variants
+    families: tuple[str, ...] = ()  # which kinds of scene; the six core ones when empty
     workers: int = 2  # processes, one renderer each
     camera_hz: float = 10.0  # frames a second: 10, 5, 2.5, 2 or 1
     duration_s: float = 16.0  # longest recording

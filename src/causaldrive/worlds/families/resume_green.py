@@ -17,7 +17,7 @@ FOCUS_KIND = "green_light"
 
 def draw(rng: np.random.Generator, harmless: bool) -> Draft:
     target = float(rng.uniform(8.0, 13.0))
-    room = float(rng.uniform(13.0, 15.5)) if harmless else float(rng.uniform(1.0, 4.0))
+    room = float(rng.uniform(17.0, 20.0)) if harmless else float(rng.uniform(1.0, 4.0))
     ahead = EGO_FRONT_M + room + STOP_SETBACK_M + 4.1  # half the cross road, drawn with the lane width
     draft = draw_draft(rng, junction_s=ahead / target, target_mps=target)
     draft.start_mps = 0.0

@@ -13,6 +13,7 @@ import numpy as np
 from causaldrive.clips.types import RoadMap
 from causaldrive.worlds.actors import Event
 from causaldrive.worlds.families.draft import Draft
+from causaldrive.worlds.paths import Path
 
 VAN_M, SCHOOL_BUS_M, AMBULANCE_M = (5.4, 2.0, 2.4), (10.5, 2.5, 3.1), (6.0, 2.1, 2.6)
 CYCLIST_M, CONE_M, SIGN_M = (1.8, 0.6, 1.75), (0.45, 0.45, 0.9), (0.2, 1.2, 3.0)
@@ -71,22 +72,26 @@ def end_right_lane(draft: Draft, arc_m: float) -> float:
     shape, road, forward = draft.shape, draft.road.road_map, draft.road.forward
     last = shape.forward_lanes - 1
     mine = sorted((k for k in road.lanes if k.startswith(f"forward_{last}_")), key=lambda k: int(k.split("_")[2]))
-    ends = [forward.project(*road.lanes[k].centre_xy_m[-1], arc_m)[0] for k in mine]
+    ends = [_arc_of(forward, road.lanes[k].centre_xy_m[-1], arc_m) for k in mine]
     keep = next(i for i, end in enumerate(ends) if end >= arc_m)
     end_m = ends[keep]
     for k in mine[keep + 1 :]:
         _drop_lane(road, k)
         index = k.split("_")[2]
         inner = shape.right_edge_m + shape.lane_width_m
-        stretch = np.concatenate([road.lanes[f"forward_{last - 1}_{index}"].right_xy_m])
+        stretch = road.lanes[f"forward_{last - 1}_{index}"].right_xy_m
         road.drivable.pop(f"right_strip_{index}", None)
-        from_m, to_m = (forward.project(*stretch[i], end_m)[0] for i in (0, -1))
+        from_m, to_m = (_arc_of(forward, stretch[i], end_m) for i in (0, -1))
         road.drivable[f"narrow_strip_{index}"] = _ring(draft, from_m, to_m, inner, inner + shape.right_strip_m)
     road.lanes[mine[keep]] = replace(road.lanes[mine[keep]], successors=())
     taper = [(end_m - 0.5, shape.right_edge_m), (end_m + 25.0, shape.right_edge_m + shape.lane_width_m),
              (end_m - 0.5, shape.right_edge_m + shape.lane_width_m)]  # fmt: skip
     road.drivable["taper"] = np.array([forward.pose(s, d)[:2] for s, d in taper])
     return end_m
+
+
+def _arc_of(line: Path, xy_m: np.ndarray, near_arc_m: float) -> float:
+    return line.project(float(xy_m[0]), float(xy_m[1]), near_arc_m)[0]
 
 
 def _drop_lane(road: RoadMap, lane_id: str) -> None:
