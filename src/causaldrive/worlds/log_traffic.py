@@ -7,6 +7,7 @@ rendering or of scores.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -130,10 +131,10 @@ class LogTraffic:
         lights, held = self._heads.at(self._moment.t_us), self._moment.held
         return replace(lights, state=[held.get(n, s) for n, s in zip(lights.ids, lights.state, strict=True)])
 
-    def snapshot(self) -> _LogMoment:
+    def snapshot(self) -> Any:
         return self._moment
 
-    def restore(self, saved: _LogMoment) -> None:
+    def restore(self, saved: Any) -> None:
         self._moment = saved
 
     def remove_agent(self, agent_id: str) -> None:

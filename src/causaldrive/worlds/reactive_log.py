@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -67,10 +68,10 @@ class ReactiveLogTraffic(LogTraffic):
         self._ways = _ways(recording.agents)
         self._driven: dict[str, _Driven] = {}
 
-    def snapshot(self):  # type: ignore[override]
+    def snapshot(self) -> Any:
         return super().snapshot(), dict(self._driven)
 
-    def restore(self, saved) -> None:  # type: ignore[override]
+    def restore(self, saved: Any) -> None:
         super().restore(saved[0])
         self._driven = dict(saved[1])
 
