@@ -67,7 +67,7 @@ def fourier(x: Tensor, frequencies: Tensor) -> Tensor:
 
 @dataclass
 class Plain:
-    """`weights`: every tensor of the release under its name; `vlm`: the backbone with its own; `text`: its text sizes."""
+    """`weights`: every tensor of the release by name; `vlm`: the backbone with its own; `text`: its text sizes."""
 
     kind: str
     weights: dict[str, Tensor]

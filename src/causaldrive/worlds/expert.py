@@ -17,12 +17,12 @@ from causaldrive.worlds import bounds, expert_factors, expert_hazards, expert_ju
 from causaldrive.worlds.expert_nudge import standing
 from causaldrive.worlds.explanation import Explanation, Factor, Finding, Nudge
 from causaldrive.worlds.route import route_of
-from causaldrive.worlds.sight import VEHICLES, Sight, look
+from causaldrive.worlds.sight import REACTION_S, VEHICLES, Sight, look
 from causaldrive.worlds.state import SceneContext, WorldState
 
 __all__ = ["REACTION_S", "ExpertDriver", "Explanation", "Factor", "explain"]
 
-REACTION_S = 0.6
+
 _REACTION_STEPS = round(REACTION_S / STEP_S)
 _BINDS_MPS2 = 0.3  # a factor binds when it asks for this much less than driving freely
 _LEVEL_MPS2 = 0.1  # factors this near to the strictest bind with it

@@ -13,7 +13,7 @@ from causaldrive.worlds import bounds
 from causaldrive.worlds.expert_cyclist import overtaken
 from causaldrive.worlds.expert_nudge import CLEARANCE_M
 from causaldrive.worlds.explanation import Factor, Finding, Nudge, Slide
-from causaldrive.worlds.sight import VEHICLES, Seen, Sight
+from causaldrive.worlds.sight import REACTION_S, VEHICLES, Seen, Sight
 
 WARNING = 2  # `indicator` of a vehicle whose warning lights flash
 _STOP_MARGIN_M, _STOOD_STATES, _STAND_MPS = 1.0, 10, 0.15
@@ -270,7 +270,7 @@ def encroaching(sight: Sight, seen: Seen, free: float) -> Finding | None:
         return None
     half_lane = float(sight.route.half_width_m[sight.route.index(sight.arc_m)])
     over = half_lane - (seen.offset_m - seen.half_width_m)  # how far it reaches over the middle line
-    if seen.offset_m < 0.0 or over < 0.25:
+    if seen.offset_m < 0.0 or over < 0.25 + _bend_error_m(sight, seen):
         return None
     v, gap = sight.speed_mps, seen.rear_m - sight.front_m
     meeting = gap * v / max(v + seen.speed_mps, 1.0)
@@ -279,6 +279,15 @@ def encroaching(sight: Sight, seen: Seen, free: float) -> Finding | None:
     factor = Factor("oncoming_vehicle", seen.agent_id, first_seen_us(sight, seen.agent_id), bound, -aside,
                     "an oncoming car comes into our lane")  # fmt: skip
     return Finding(factor, "yield", slide(sight, -aside), True) if aside >= 0.3 else Finding(factor, "yield")
+
+
+def _bend_error_m(sight: Sight, seen: Seen) -> float:
+    """How far too near a car seems in a bend: kappa (d^2 / 2 + d length / 2), d = 0.6 s v.
+
+    The driver acts on what was seen 0.6 s ago, carried straight on; whoever follows a bend seems to leave it then.
+    """
+    carried = REACTION_S * seen.speed_mps
+    return abs(float(sight.route.curvature(seen.arc_m))) * carried * (carried / 2 + seen.half_length_m)
 
 
 def _right_room(sight: Sight) -> float:

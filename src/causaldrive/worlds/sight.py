@@ -16,6 +16,7 @@ from causaldrive.worlds.route import Route
 from causaldrive.worlds.state import WorldState
 
 VEHICLES = ("car", "truck", "bus", "motorcycle", "school_bus", "emergency_vehicle")
+REACTION_S = 0.6  # a driver acts on what was seen so long ago
 _REACH_M = 90.0
 _RATE_STEPS = 5  # rates come from 0.5 s of motion
 
