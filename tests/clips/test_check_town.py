@@ -46,7 +46,7 @@ def _swap(columns: dict) -> None:
 
 def _late_camera(directory: Path) -> None:
     t_us = pq.read_table(directory / "front.parquet").column("t_us").to_numpy()
-    pq.write_table(frame_times_table(t_us + 500_000), directory / "front.parquet")
+    pq.write_table(frame_times_table(t_us + 1_000_000), directory / "front.parquet")
 
 
 FAULTS: dict[str, Callable[[Path], None]] = {
