@@ -1,4 +1,7 @@
-"""The check on rendered drives of the town: sound as recorded, and each fault planted on disk is found."""
+"""The check on rendered drives of the town: sound as recorded, and each fault of poses planted on disk is found.
+
+Clock offsets are measured in `benchmarks/clips_check.py`: not every drive of the town can show one.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ import pytest
 from causaldrive.clips.check import check_drive
 from causaldrive.clips.geometry import quat_of_yaw, yaw_of
 from causaldrive.clips.store import find_recordings
-from causaldrive.clips.tables import frame_times_table
 from causaldrive.worlds.record import RecordConfig, run
 
 pytestmark = pytest.mark.slow
@@ -44,17 +46,11 @@ def _swap(columns: dict) -> None:
     columns["position_x_m"], columns["position_y_m"] = columns["position_y_m"], columns["position_x_m"]
 
 
-def _late_camera(directory: Path) -> None:
-    t_us = pq.read_table(directory / "front.parquet").column("t_us").to_numpy()
-    pq.write_table(frame_times_table(t_us + 1_000_000), directory / "front.parquet")
-
-
 FAULTS: dict[str, Callable[[Path], None]] = {
     "wrong yaw sign": lambda d: _ego(d, _negate_yaw),
     "swapped axes": lambda d: _ego(d, _swap),
     "speed unit": lambda d: _ego(d, lambda c: c.update(velocity_x_mps=c["velocity_x_mps"] * 3.6)),
     "time unit": lambda d: _ego(d, lambda c: c.update(t_us=c["t_us"] // 1000)),
-    "clock offset": _late_camera,
 }
 
 
