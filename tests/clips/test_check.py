@@ -123,7 +123,9 @@ def test_a_mirrored_world_shows_in_the_video_alone(tmp_path):
     drive = winding()
     directory = write_poses(tmp_path / "drive", drive, y_m=-drive.xy_m[:, 1], yaw_rad=-drive.yaw_rad)
     write_video(directory, drive)
-    assert [finding.kind for finding in check_drive(directory).findings] == ["wrong yaw sign"]
+    checked = check_drive(directory)
+    assert [finding.kind for finding in checked.findings] == ["wrong yaw sign"]
+    assert "does not turn as the poses do" in checked.clocks[0]
 
 
 def test_a_straight_drive_says_nothing_about_its_clock(tmp_path):

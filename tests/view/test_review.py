@@ -156,6 +156,7 @@ def test_a_recording_that_is_not_there_leaves_the_text(client):
 def test_two_stages_hide_the_future_until_causes_are_named(staged, labels):
     hidden = staged.ask("/api/labels/0")[1]
     assert not {"form", "saved", "original", "checks"} & set(hidden) and max(hidden["motion"]["ticks"]) == 0
+    assert hidden["recording_id"] == "label 1", "the id of a recording may tell what happens in it"
     assert "lead obstacle" not in json.dumps([hidden, staged.ask("/api/labels")[1]["rows"]])
     assert staged.ask("/media/0/front/0.jpg")[0] == 200 and staged.ask("/media/0/front/1.jpg")[0] == 403
     assert staged.ask("/media/0/bev/1.jpg")[0] == 403

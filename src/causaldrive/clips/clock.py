@@ -84,6 +84,8 @@ def _is_certain(fit: ClockFit) -> bool:
 
 def sentence(fit: ClockFit, camera: str) -> str:
     """What is known of the clocks, whether or not it is an alarm."""
+    if fit.offset_s is None and fit.opposite is not None:
+        return f"{camera}: the picture does not turn as the poses do, at no offset within {WIDEST_S:g} s."
     if fit.offset_s is None:
         return f"{camera}: the drive neither turns nor changes its speed enough to compare the clocks."
     sure = (

@@ -47,7 +47,7 @@ def _task(label: CocLabel) -> dict[str, Any]:
 
 def _result(label: CocLabel) -> list[dict[str, Any]]:
     choices = {name: [getattr(label, name) or _NONE] for name in _CHOICES}
-    verdict = {"rejected": "Reject"}.get(label.status, "Keep")
+    verdict = "Reject" if label.status == "rejected" else "Keep"
     return [
         *({"from_name": name, "to_name": "trace_shown", "type": "choices", "value": {"choices": value}}
           for name, value in (choices | {"verdict": [verdict]}).items()),

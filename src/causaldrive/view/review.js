@@ -27,7 +27,7 @@ const trying = (act) => async (...given) => { try { await act(...given); } catch
 
 // drafts -----------------------------------------------------------------------------------------------------------
 const prefix = () => `causaldrive:${over.set}:${over.annotator}:`;
-const draftKey = (row) => `${prefix()}${row.index}:${row.recording_id}:${row.t0_us}`;
+const draftKey = (row) => `${prefix()}${row.index}:${row.t0_us}`;
 const rowKey = () => draftKey(over.rows[detail.index]);
 const emptyForm = () => ({ decision_longitudinal: null, decision_lateral: null, direction: null, trace: "", causes: [] });
 const clean = () => (detail.open ? detail.saved : emptyForm());
@@ -171,7 +171,7 @@ function drawEditor() {
 function drawButtons() {
   const changed = dirty(), open = detail.open;
   $("accept").querySelector("span").textContent = open ? (changed ? "Save edit" : "Accept") : "Show the future";
-  $("accept").classList.toggle("save", changed || !open);
+  $("accept").classList.toggle("save", changed || !open); $("accept").classList.toggle("wide", !open);
   $("discard").hidden = !changed || !open; $("undo").hidden = !open || (changed && true);
   $("undo").disabled = !detail.by && lastActed === null;
   $("checks").replaceChildren(...(open && !changed ? detail.checks : []).map((one) => { const item = document.createElement("li"); item.textContent = `${words(one.check)}: ${one.reason}`; return item; }));
@@ -219,7 +219,7 @@ const compose = trying(async () => {
 function show(found) {
   detail = found;
   const row = over.rows[detail.index];
-  Object.assign(row, { status: detail.status, by: detail.by, open: detail.open });
+  Object.assign(row, { recording_id: detail.recording_id, status: detail.status, by: detail.by, open: detail.open });
   if (detail.open) row.title = [detail.saved.decision_longitudinal, detail.saved.decision_lateral, detail.saved.direction].filter(Boolean).map(words).join(", ") || "no decision";
   if (!detail.open) detail.form = emptyForm();
   const draft = readDraft();

@@ -54,7 +54,7 @@ def run(config: ReviewConfig) -> None:
 
 def open_server(config: ReviewConfig) -> ReviewServer:
     """The listening server, not yet serving."""
-    who = config.annotator or getpass.getuser()
+    who = config.annotator or _user()
     if not re.fullmatch(r"[\w .@-]{1,60}", who) or not re.search(r"\w", who):
         raise UserError(f"annotator is {who!r}; letters, digits, spaces and . @ - _ expected, at most 60.")
     labels = second_set(config.labels, who.replace(" ", "_")) if config.second else config.labels
@@ -62,6 +62,13 @@ def open_server(config: ReviewConfig) -> ReviewServer:
     if not log.labels:
         raise UserError(f"{log.file} holds no label; label some recordings first.")
     return ReviewServer(Desk(log, Media(find_beside(config.labels, config.recordings)), config.two_stage), config.port)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError) as error:  # a container without a user database
+        raise UserError("the name of the user is not known here; say who decides with --annotator.") from error
 
 
 def summary(log: ReviewLog) -> str:

@@ -76,13 +76,17 @@ class Desk:
         label = self.log.labels[index]
         return {
             "index": index,
-            "recording_id": label.recording_id,
+            "recording_id": self._name(index),
             "t0_us": label.t0_us,
             "status": label.status,
             "by": self.log.reviewed_by(index),
             "open": self.is_open(index),
             "title": _title(label) if self.is_open(index) else "future hidden",
         }
+
+    def _name(self, index: int) -> str:
+        """The recording's id; a number while the future is hidden, since ids may tell what is going to happen."""
+        return self.log.labels[index].recording_id if self.is_open(index) else f"label {index + 1}"
 
     def is_open(self, index: int) -> bool:
         """Whether the future may be shown: always in one stage, in two after the causes have been named."""
@@ -94,7 +98,7 @@ class Desk:
         answer: dict[str, Any] = {
             "index": index,
             "revision": self.log.revision(index),
-            "recording_id": label.recording_id,
+            "recording_id": self._name(index),
             "t0_us": label.t0_us,
             "origin": label.origin,
             "status": label.status,

@@ -100,7 +100,7 @@ class Media:
         window = self._windows.get(
             (recording_id, camera, t0_us, future), lambda: _jpegs(view.recording, camera, numbers.values())
         )
-        return window.get(numbers.get(tick))
+        return window.get(numbers.get(tick, -1))
 
     def bev(self, recording_id: str, t0_us: int, tick: int) -> bytes | None:
         """JPEG of the bird's-eye picture at a tick; None where the recording knows neither agents nor map."""
