@@ -226,8 +226,8 @@ def second_writing(kind: str, tensors: dict, model, processor) -> plain.Plain:
     start = processor.tokenizer.convert_tokens_to_ids("<|traj_future_start|>")
     text = {"head_dim": 16, "rope_theta": 5_000_000.0}
     bins, pad = range(base, base + 4000), processor.tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    return plain.Plain(kind, {n: t.float() for n, t in tensors.items()}, vlm, text, frequencies, statistics, bins, start,
-                       pad)  # fmt: skip
+    weights = {name: tensor.float() for name, tensor in tensors.items()}
+    return plain.Plain(kind, weights, vlm, text, frequencies, statistics, bins, start, pad)
 
 
 def plain_inputs(second: plain.Plain, processor, samples) -> dict[str, torch.Tensor]:
@@ -279,7 +279,7 @@ def test_thought_and_trajectory_are_those_of_the_plain_writing(converted):
 @pytest.mark.parametrize("time", [0.0, 0.35, 0.9])
 def test_velocities_are_those_of_the_plain_writing(converted, time):
     """On one prefix of 20 columns, half of it hidden, at the same noisy actions."""
-    _, _, model, processor, second = converted
+    _, _, model, _, second = converted
     draw = generator(int(10 * time))
     x, t = torch.randn(2, 64, 2, generator=draw), torch.full((2,), time)
     keys = [tuple(torch.randn(2, 2, 20, 16, generator=draw) for _ in range(2)) for _ in range(2)]
