@@ -67,7 +67,7 @@ def fourier(x: Tensor, frequencies: Tensor) -> Tensor:
 
 @dataclass
 class Plain:
-    """`weights`: every tensor of the release by name; `vlm`: the backbone with its own; `text`: its text sizes."""
+    """`weights`: every tensor of the release under its name; `vlm`: the backbone; `text`: its text sizes."""
 
     kind: str
     weights: dict[str, Tensor]
@@ -147,13 +147,22 @@ class Plain:
     @torch.no_grad()
     def drive(self, inputs: dict[str, Tensor], ids: Tensor, mask: Tensor, noise: Tensor, steps: int) -> Tensor:
         """Normalised actions (B, 64, 2) by Euler steps from `noise`, given rows that hold the start token."""
-        out = self._vlm(inputs, ids, mask)
+        prompt = inputs["input_ids"].shape[1]  # the prompt in one pass: what stands in padding depends on its length
+        cached = self._vlm(inputs, ids[:, :prompt], mask[:, :prompt]).past_key_values
+        kinds = (ids == inputs["image_id"]).long()[:, :prompt]
+        positions, _ = self.vlm.model.get_rope_index(
+            ids[:, :prompt], kinds, inputs["image_grid_thw"], None, attention_mask=mask[:, :prompt]
+        )
+        later = positions.amax((0, 2))[:, None] + 1 + torch.arange(ids.shape[1] - prompt)  # text counts on from there
+        out = self.vlm(
+            input_ids=ids[:, prompt:], attention_mask=mask, position_ids=later.expand(3, -1, -1), past_key_values=cached
+        )
         offset = (ids == self.start).int().argmax(1) + 1
         columns = torch.arange(ids.shape[1])
         visible = columns[None] < offset[:, None]
         if self.kind == "1.5":
             visible = visible & mask.bool()
-        first = offset + self.vlm.model.rope_deltas.flatten()
+        first = later.gather(1, offset[:, None] - 1 - prompt)[:, 0] + 1
         cache = [(layer.keys, layer.values) for layer in out.past_key_values.layers]
         x = noise
         for step in range(steps):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from student_drives import TRACES, make_sample, make_student
 
 from causaldrive.student import flow
 from causaldrive.student.batches import IGNORED
-from causaldrive.student.expert import Offsets
-from causaldrive.student.generate import generate
 from causaldrive.student.projections import FourierFeatures, PerWaypointActionInProjV2
 
 
@@ -21,65 +17,6 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def noisy(rows: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(rows, 64, 2, generator=generator(seed)), torch.rand(rows, generator=generator(seed + 1))
-
-
-@pytest.mark.parametrize("trace", [TRACES[0], None])
-def test_training_and_sampling_see_the_same_prefix(student, trace):
-    """A training row (right-padded, trajectory tokens after it) against a bare left-padded prompt."""
-    model, processor = student
-    samples = [make_sample(4), make_sample(5)]
-    rows = processor.training(samples, [trace, TRACES[2] * 2])
-    x_t, t = noisy(2)
-    with torch.no_grad():
-        trained = model.flow_velocity(*model.prefix(model.encode(rows), rows, rows.traj_start), x_t, t)[0]
-        spoken = rows.input_ids[0][rows.labels_text[0] != IGNORED].tolist()
-        written = processor.completions(samples[:1], [spoken], reason=trace is not None)
-        left = left_padded(written, 7)
-        offsets = Offsets(left.attention_mask.bool(), left.position_ids[0, :, -1] + 1)
-        cache, _ = model.prefix(model.encode(left), left, torch.tensor([left.input_ids.shape[1] - 1]))
-        sampled = model.flow_velocity(cache, offsets, x_t[:1], t[:1])[0]
-    assert trained.abs().max() > 1e-2
-    assert torch.allclose(trained, sampled, atol=1e-5)
-
-
-def left_padded(batch, columns: int):
-    """The same rows with `columns` of padding before them."""
-    ids = torch.nn.functional.pad(batch.input_ids, (columns, 0))
-    others = {
-        name: torch.nn.functional.pad(getattr(batch, name), (columns, 0))
-        for name in ("attention_mask", "mm_token_type_ids", "position_ids", "completion_mask")
-    }
-    return dataclasses.replace(batch, input_ids=ids, padding_side="left", **others)
-
-
-def test_the_last_way_point_moves_the_first_prediction(student):
-    model, processor = student
-    rows = processor.training([make_sample(0)], [TRACES[0]])
-    x_t, t = noisy(1)
-    moved = x_t.clone()
-    moved[0, 63] += 1.0
-    with torch.no_grad():
-        prefix = model.prefix(model.encode(rows), rows, rows.traj_start)
-        difference = model.flow_velocity(*prefix, moved, t) - model.flow_velocity(*prefix, x_t, t)
-    assert difference[0, 0].abs().max() > 1e-5
-
-
-def test_what_follows_the_start_token_is_hidden_from_the_decoder(student):
-    model, processor = student
-    rows = processor.training([make_sample(0), make_sample(1)], [TRACES[0], TRACES[2] * 2])
-    x_t, t = noisy(2)
-    other = rows.input_ids.clone()
-    start = int(rows.traj_start[0])
-    other[0, start + 1 : start + 129] = processor.config.traj_token_start_idx
-    before = rows.input_ids.clone()
-    before[0, start - 5] = 65
-    found = []
-    with torch.no_grad():
-        for ids in (rows.input_ids, other, before):
-            batch = dataclasses.replace(rows, input_ids=ids)
-            found.append(model.flow_velocity(*model.prefix(model.encode(batch), batch, rows.traj_start), x_t, t)[0])
-    assert torch.allclose(found[0], found[1], atol=1e-6)
-    assert (found[0] - found[2]).abs().max() > 1e-5  # the trace itself is read
 
 
 def test_the_decoder_sends_no_gradient_into_the_backbone():
@@ -139,25 +76,6 @@ def test_staged_training_leaves_the_backbone_alone():
     assert not losses["text_loss"].requires_grad and losses["flow_loss"].requires_grad
     without = model.forward_training(rows, generator(), train_flow=False)
     assert "flow_loss" not in without and without["text_loss"].requires_grad
-
-
-@pytest.mark.parametrize("greedy", [False, True])
-@pytest.mark.parametrize("mode", ["flow", "tokens"])
-def test_log_probabilities_are_those_of_the_sampler(student, greedy, mode):
-    model, processor = student
-    samples = [make_sample(0), make_sample(1, frames=False)]
-    made = [
-        rows[0] for rows in generate(model, processor, samples, seed=5, temperature=0.8, max_trace_tokens=12,
-                                     greedy=greedy, mode=mode, flow_steps=1)
-    ]  # fmt: skip
-    batch = processor.completions(samples, [[*g.token_ids, *g.traj_token_ids] for g in made])
-    with torch.no_grad():
-        found = model.completion_logprobs(batch, temperature=1.0 if greedy else 0.8)
-    assert found.shape == batch.completion_mask.shape and (found[~batch.completion_mask] == 0).all()
-    for row, g in enumerate(made):
-        expected = torch.tensor([*g.logprobs, *g.traj_logprobs])
-        assert len(g.logprobs) == len(g.token_ids)
-        assert torch.allclose(found[row][batch.completion_mask[row]], expected, atol=1e-4)
 
 
 def test_autocast_changes_little_and_keeps_actions_in_float32(student):

@@ -80,27 +80,6 @@ def test_prompt_ends_and_history(student):
     assert short.input_ids[0, -1] == config.id_of("traj_future_start")
 
 
-def test_training_rows_extend_the_prompt_token_by_token(student):
-    _, processor = student
-    config, sample = processor.config, make_sample(3)
-    prompt = processor.prompts([sample]).input_ids[0]
-    row = processor.training([sample], [TRACES[0]])
-    ids, length = row.input_ids[0], len(prompt)
-    assert torch.equal(ids[:length], prompt)
-    text, traj = row.labels_text[0], row.labels_traj[0]
-    assert (text[:length] == IGNORED).all() and (traj[:length] == IGNORED).all()
-    spoken = ids[text != IGNORED].tolist()
-    assert spoken[-2:] == [config.id_of("cot_end"), config.id_of("traj_future_start")]
-    assert processor.text_of(spoken) == TRACES[0]
-    assert ids[row.traj_start[0]] == config.id_of("traj_future_start")
-    drawn = ids[traj != IGNORED].tolist()
-    assert len(drawn) == 129 and drawn[-1] == config.id_of("traj_future_end")
-    action = processor.future_tokens.decode(np.array(drawn[:-1]) - config.traj_token_start_idx)
-    half_bin = (processor.future_tokens.high - processor.future_tokens.low) / (config.future_bins - 1) / 2
-    assert np.all(np.abs(action - row.action[0].numpy()) <= half_bin + 1e-6)
-    assert not ((text != IGNORED) & (traj != IGNORED)).any()
-
-
 def test_rows_without_trace_or_without_trajectory_tokens(student):
     _, processor = student
     sample = make_sample(3)

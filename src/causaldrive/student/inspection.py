@@ -107,4 +107,5 @@ def parts_of(student: StudentConfig, origin: str) -> list[Part]:
 def cache_bytes(student: StudentConfig) -> int:
     """Bytes of keys and values a token in bfloat16: 2 x layers x KV heads x head size x 2."""
     expert = student.expert()
+    assert expert.num_key_value_heads is not None
     return 4 * expert.num_hidden_layers * expert.num_key_value_heads * expert.head_dim

@@ -19,7 +19,9 @@ from causaldrive.student.tokens import CHAT_NAMES, SPECIAL_NAMES, special_names
 KINDS = {"r1": ("alpamayo_r1", "AlpamayoR1"), "1.5": ("alpamayo1_5", "Alpamayo1_5")}  # layout -> model_type, class
 TEXT_VOCAB, BASE_VOCAB = 151_643, 151_669  # of Qwen3-VL's tokenizer: plain text; with its marks
 FUTURE_BINS, HISTORY_BINS = 3000, 1000
-CHAT_IDS = dict(zip(CHAT_NAMES, (151643, 151644, 151645, 151652, 151653, 151654, 151655, 151656), strict=True))
+CHAT_IDS: dict[str, int] = dict(
+    zip(CHAT_NAMES, (151643, 151644, 151645, 151652, 151653, 151654, 151655, 151656), strict=True)
+)
 CAMERAS = (
     "camera_cross_left_120fov", "camera_front_wide_120fov", "camera_cross_right_120fov", "camera_front_tele_30fov",
 )  # fmt: skip
