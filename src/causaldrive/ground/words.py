@@ -81,6 +81,20 @@ LATERAL_META = (
     "reverse_right",
     "go_straight",
 )
+LANE_META = (  # ours, after the released labeller's lane group; needs a map
+    "keep_lane",
+    "lane_change_left",
+    "lane_change_right",
+    "nudge_left",
+    "nudge_right",
+    "turn_left",
+    "turn_right",
+    "follow_curve_left",
+    "follow_curve_right",
+    "merge",
+    "split",
+    "off_map",
+)
 
 AGENT_CATEGORIES = (
     "car",

@@ -125,7 +125,7 @@ def detect_signals(
     else:
         longitudinal = _longitudinal(speed, profile)
         lateral = _lateral(speed, yaw, longitudinal, profile)
-    spans = (*_spans("longitudinal", t_us, longitudinal), *_spans("lateral", t_us, lateral))
+    spans = (*spans_of("longitudinal", t_us, longitudinal), *spans_of("lateral", t_us, lateral))
     return MetaActions(np.asarray(t_us, np.int64), longitudinal, lateral, spans)
 
 
@@ -286,7 +286,8 @@ def _kind(label: str) -> str:
     return label.rsplit("_", 1)[-1]  # accelerate, decelerate, left, right, ...
 
 
-def _spans(axis: str, t_us: np.ndarray, labels: np.ndarray) -> tuple[Span, ...]:
+def spans_of(axis: str, t_us: np.ndarray, labels: np.ndarray) -> tuple[Span, ...]:
+    """Words per frame (T,) as spans; the last one ends a step after the last frame."""
     cuts = [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist(), len(labels)]
     ends = np.append(t_us, t_us[-1] + STEP_US)
     return tuple(Span(axis, str(labels[a]), int(t_us[a]), int(ends[b])) for a, b in itertools.pairwise(cuts))

@@ -17,6 +17,7 @@ from causaldrive.clips.resample import ego_at_10hz
 from causaldrive.clips.store import SetAside, read_recording
 from causaldrive.ground.files import write_text
 from causaldrive.label.balance import Group
+from causaldrive.label.lane_actions import detect_lane
 from causaldrive.label.meta_actions import detect
 from causaldrive.label.plots import motion_plot
 from causaldrive.label.types import CocLabel
@@ -119,7 +120,7 @@ def _plotted(directory: Path, labels: Sequence[CocLabel]) -> dict:
     shown = sorted(own, key=lambda label: (label.origin != "transition", label.t0_us))[:SHOWN_KEYFRAMES]
     return {
         "id": recording.recording_id,
-        "image": motion_plot(ego, detect(ego), own),
+        "image": motion_plot(ego, detect(ego), own, detect_lane(ego, recording.road) if recording.road else None),
         "rows": [_row(label, start_us) for label in sorted(shown, key=lambda label: label.t0_us)],
         "left_out": len(own) - len(shown),
     }

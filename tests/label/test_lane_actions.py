@@ -1,0 +1,112 @@
+"""Lane-level words on small maps, each to both sides, and on the town's own drives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from label_drives import ego_of
+
+from causaldrive.clips.geometry import quat_of_yaw
+from causaldrive.clips.types import EgoMotion, Lane, RoadMap
+from causaldrive.ground.words import LANE_META
+from causaldrive.label.lane_actions import detect_lane
+
+X = np.arange(0.0, 301.0, 2.0)
+
+
+def lane(name: str, xy: np.ndarray, **more) -> Lane:
+    half = np.array([0, 1.75])
+    return Lane(name, xy, xy + half, xy - half, **more)
+
+
+def straight(name: str, y: float = 0.0, first: float = 0.0, last: float = 300.0, **more) -> Lane:
+    x = np.arange(first, last + 1, 2.0)
+    return lane(name, np.column_stack([x, np.full(len(x), y)]), **more)
+
+
+def along(xy: np.ndarray) -> EgoMotion:
+    """A drive through positions (T, 2) at 10 Hz."""
+    step = np.gradient(xy, axis=0)
+    ego = ego_of(np.hypot(*step.T) / 0.1)
+    yaw = np.arctan2(step[:, 1], step[:, 0])
+    return replace(ego, position_in_local_m=np.column_stack([xy, 0 * yaw]), quat_local_to_rig=quat_of_yaw(yaw))
+
+
+def shifted(offset: np.ndarray) -> EgoMotion:
+    return along(np.column_stack([1.0 * np.arange(len(offset)) + 5, offset]))
+
+
+def ramp(peak: float, stay: bool) -> np.ndarray:
+    """(200,) offset: moves over from 5 s to 8 s; back from 11 s to 14 s unless it stays."""
+    t = np.arange(200) / 10
+    ease = lambda a: (1 - np.cos(np.pi * np.clip((t - a) / 3, 0, 1))) / 2  # noqa: E731
+    return peak * (ease(5) - (0 if stay else ease(11)))
+
+
+def order(words: np.ndarray) -> list[str]:
+    return [str(w) for i, w in enumerate(words) if i == 0 or w != words[i - 1]]
+
+
+TWO = RoadMap({
+    "right": straight("right", 0.0, left_neighbour="left"), "left": straight("left", 3.5, right_neighbour="right"),
+})  # fmt: skip
+
+
+def test_a_lane_change_to_each_side_begins_and_ends_with_the_move():
+    for ego, side in ((shifted(ramp(3.5, True)), "left"), (shifted(3.5 - ramp(3.5, True)), "right")):
+        words = detect_lane(ego, TWO)
+        assert order(words) == ["keep_lane", f"lane_change_{side}", "keep_lane"]
+        inside = np.flatnonzero(words == f"lane_change_{side}")
+        assert inside[0] == pytest.approx(50, abs=4) and inside[-1] == pytest.approx(80, abs=4)
+
+
+def test_a_nudge_to_each_side_is_no_lane_change():
+    for sign, side in ((1, "left"), (-1, "right")):
+        assert order(detect_lane(shifted(ramp(sign * 1.0, False)), TWO)) == ["keep_lane", f"nudge_{side}", "keep_lane"]
+    assert order(detect_lane(shifted(ramp(0.3, False)), TWO)) == ["keep_lane"]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_turns_in_junctions_and_curves_outside(side):
+    sign = 1 if side == "left" else -1
+    angle = np.linspace(0, np.pi / 2, 40)
+    arc = np.column_stack([100 + 20 * np.sin(angle), sign * 20 * (1 - np.cos(angle))])
+    before = straight("before", first=0, last=100, successors=("bend",))
+    after = np.column_stack([np.full(60, 120.0), sign * (20 + np.arange(60))])
+    steps = np.vstack([before.centre_xy_m[:-1], arc, after[1:]])
+    knots = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(steps, axis=0).T))])
+    s = np.arange(5, knots[-1] - 5, 0.8)
+    ego = along(np.column_stack([np.interp(s, knots, steps[:, i]) for i in (0, 1)]))
+    for in_junction, word in ((True, f"turn_{side}"), (False, f"follow_curve_{side}")):
+        bend = lane("bend", arc, in_junction=in_junction, predecessors=("before",), successors=("after",))
+        road = RoadMap({"before": before, "bend": bend, "after": lane("after", after, predecessors=("bend",))})
+        said = order(detect_lane(ego, road))
+        assert said[0] == said[-1] == "keep_lane" and word in said
+        other = "right" if side == "left" else "left"
+        assert not any(w.endswith(other) for w in said)
+
+
+def test_merge_and_split_by_who_leads_where():
+    first = straight("first", last=100, successors=("second",))
+    second = straight("second", first=100, predecessors=("first",))
+    ego = shifted(np.zeros(200))
+    assert order(detect_lane(ego, RoadMap({"first": first, "second": second}))) == ["keep_lane"]
+    joined = replace(second, predecessors=("first", "ramp"))
+    assert order(detect_lane(ego, RoadMap({"first": first, "second": joined}))) == ["keep_lane", "merge", "keep_lane"]
+    forked = replace(first, successors=("second", "exit"))
+    assert order(detect_lane(ego, RoadMap({"first": forked, "second": second}))) == ["keep_lane", "split", "keep_lane"]
+
+
+def test_off_the_map_and_against_the_lane():
+    assert set(detect_lane(shifted(np.full(50, 40.0)), TWO)) == {"off_map"}
+    assert set(detect_lane(along(np.column_stack([200 - np.arange(50.0), np.zeros(50)])), TWO)) == {"off_map"}
+    assert set(detect_lane(shifted(np.zeros(50)), RoadMap())) == {"off_map"}
+
+
+def test_the_towns_nudge_round_a_standing_car_is_named(town):
+    recording = town["stopped_car"]
+    assert recording.road is not None
+    words = set(detect_lane(recording.ego, recording.road))
+    assert words <= set(LANE_META) and words & {"nudge_left", "lane_change_left"} and "off_map" not in words
