@@ -38,7 +38,13 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
             Command("import av2", "Argoverse 2 logs to recordings", "clips.av2", "ImportAv2Config"),
         ),
     ),
-    ("1. label", (Command("label", "recordings to Chain-of-Causation labels", "label.stage", "LabelConfig"),)),
+    (
+        "1. label",
+        (
+            Command("label", "recordings to Chain-of-Causation labels", "label.stage", "LabelConfig"),
+            Command("label score", "how good a teacher is where causes are known", "label.score", "ScoreConfig"),
+        ),
+    ),
     (
         "2. student",
         (Command("student build", "a student with trajectory tokens and decoder", "student.build", "BuildConfig"),),

@@ -48,7 +48,7 @@ class AskSettings:
     @property
     def concurrency(self) -> int:
         used = [self.openai.concurrency] if self.teacher == OpenAiTeacher.name else []
-        return max([*used, *([self.critic.concurrency] if self.critic.wanted else [])])
+        return max([1, *used, *([self.critic.concurrency] if self.critic.wanted else [])])
 
 
 @dataclass
