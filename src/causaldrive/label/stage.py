@@ -17,7 +17,7 @@ from causaldrive.ground.runs import Run, open_run
 from causaldrive.label.asking import Asked, AskSettings
 from causaldrive.label.critic import Critic, CriticConfig
 from causaldrive.label.dry_run import print_estimate
-from causaldrive.label.engines import check_engine, label_all
+from causaldrive.label.engines import label_all
 from causaldrive.label.labelling import ShardTask
 from causaldrive.label.openai_teacher import OpenAiTeacher, TeacherConfig
 from causaldrive.label.report import write_report
@@ -36,8 +36,6 @@ class LabelConfig:
     every_s: float = 0.0  # also label every so many seconds; 0: only where the car changes what it does
     limit: int = 0  # label at most this many recordings; 0: all
     workers: int = 2  # worker processes
-    engine: str = "local"  # local: this machine; ray: a Ray cluster
-    ray_address: str = ""  # the cluster's address; a cluster of `workers` processes on this machine where none is named
     openai: TeacherConfig = field(default_factory=TeacherConfig)  # the endpoint of the openai teacher
     critic: CriticConfig = field(default_factory=CriticConfig)  # judges what the validators pass; none without a URL
     cache: Path | None = None  # where raw replies are kept; in the run directory where none is named
@@ -52,7 +50,7 @@ class LabelConfig:
     def deciding(self) -> LabelConfig:
         """The part that decides what comes out: the rest may change when a killed run goes on."""
         openai, critic = self.openai.deciding(), self.critic.deciding()
-        return replace(self, openai=openai, critic=critic, workers=1, engine="local", ray_address="", cache=None)
+        return replace(self, openai=openai, critic=critic, workers=1, cache=None)
 
 
 def run(config: LabelConfig) -> None:
@@ -68,7 +66,7 @@ def run(config: LabelConfig) -> None:
         tasks = _tasks(config, directories)
         asked = Asked()
         try:
-            results = label_all(tasks, config.settings, asked, config.engine, config.workers, config.ray_address)
+            results = label_all(tasks, config.settings, asked, config.workers)
         finally:
             _log_asked(opened, config, asked)
         set_aside = [SetAside(r.task.directory, r.reason) for r in results if r.reason]
@@ -83,7 +81,6 @@ def run(config: LabelConfig) -> None:
 
 
 def _check(config: LabelConfig) -> None:
-    check_engine(config.engine)
     if config.teacher == OpenAiTeacher.name:
         config.openai.check("openai")
         OpenAiTeacher(config.openai)  # reads its prompts
