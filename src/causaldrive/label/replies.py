@@ -121,8 +121,9 @@ def _cause(entry: Mapping[str, Any], t0_us: int) -> Cause:
     if kind is not None and CAUSE_KINDS[kind] != category:
         raise BadReply("outside_closed_sets", f"kind {kind} belongs to {CAUSE_KINDS[kind]}, not to {category}")
     seen_s = entry.get("seen_s")
-    known = isinstance(seen_s, (int, float)) and not isinstance(seen_s, bool) and abs(seen_s) < 1e6
-    evidence_t_us = t0_us + round(1e6 * seen_s) if known else None
+    evidence_t_us = None
+    if isinstance(seen_s, (int, float)) and not isinstance(seen_s, bool) and abs(seen_s) < 1e6:
+        evidence_t_us = t0_us + round(1e6 * seen_s)
     return Cause(category, text, kind, _text(entry, "agent_id") or None, evidence_t_us)
 
 
@@ -157,7 +158,8 @@ def read_grades(answer: Mapping[str, Any]) -> tuple[int, int, str]:
     grades = []
     for name in ("behaviour", "causality"):
         grade = answer.get(name)
-        if isinstance(grade, bool) or not isinstance(grade, (int, float)) or not float(grade).is_integer():
+        whole = type(grade) is int or (isinstance(grade, float) and grade.is_integer())
+        if not whole or not isinstance(grade, (int, float)):
             raise BadReply("invalid_json", f"{name} is {grade!r}, a whole number expected")
         if not 0 <= grade <= 5:
             raise BadReply("outside_closed_sets", f"{name} is {grade}, 0 to 5 expected")

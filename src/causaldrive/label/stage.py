@@ -50,7 +50,7 @@ class LabelConfig:
     def deciding(self) -> LabelConfig:
         """The part that decides what comes out: the rest may change when a killed run goes on."""
         openai, critic = self.openai.deciding(), self.critic.deciding()
-        return replace(self, openai=openai, critic=critic, workers=1, cache=None)
+        return replace(self, openai=openai, critic=critic, cache=None)
 
 
 def run(config: LabelConfig) -> None:
