@@ -153,12 +153,13 @@ def test_one_keyframe_in_the_second_call_can_fail_alone_and_keeps_its_causes(dri
 
 
 def test_retry_after_is_kept_as_seconds_and_as_a_date(drives, tmp_path):
-    for number, value in enumerate(("1", format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True))):
+    soon = lambda: format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)  # noqa: E731
+    for number, value in enumerate((lambda: "1", soon)):
         times: list[float] = []
 
         def behave(payload: dict, count: int, value=value, times=times) -> Answer:
             times.append(time.monotonic())
-            return Answer({}, 429, {"Retry-After": value}) if len(times) == 1 else sound(payload)
+            return Answer({}, 429, {"Retry-After": value()}) if len(times) == 1 else sound(payload)
 
         with OddServer(behave) as server:
             label(drives, tmp_path / str(number), server, concurrency=1)
@@ -320,7 +321,7 @@ def test_own_prompts_change_the_hash(tmp_path):
         ({"model": ""}, "no model is named; set --openai.model"),
         ({"url": "localhost:8000"}, "a base URL such as"),
         ({"url": "http://me:secret@host/v1"}, r"put the key into \$CAUSALDRIVE_TEST_KEY"),
-        ({"reply_format": "json"}, "Did you mean json_"),
+        ({"reply_format": "json_scheme"}, "Did you mean json_schema"),
         ({"see": "frame"}, "Did you mean frames"),
         ({"concurrency": 0}, "--openai.concurrency is 0"),
         ({"budget_money": 1.0}, "needs prices"),

@@ -75,21 +75,16 @@ def past_of(view: RecordingView, t0_us: int, sight: Sight, span_us: int = HISTOR
 
 
 def _history_rows(view: RecordingView, t0_us: int) -> Rows:
+    """Rates are backward differences: recorded ones are smoothed over what came after."""
     t_us = view.ego.t_us
     now = int(np.searchsorted(t_us, t0_us, side="right")) - 1
     first = int(np.searchsorted(t_us, t0_us - HISTORY_US))
     step = round(_ROWS_EVERY_S / STEP_S)
     numbers = range(first + (now - first) % step, now + 1, step)
-    ego = view.ego
-    return tuple(
-        (
-            float(t_us[i] - t0_us) / 1e6,
-            float(ego.speed_mps[i]),
-            float(ego.acceleration_in_rig_mps2[i, 0]),
-            float(ego.curvature_1pm[i] * ego.speed_mps[i]),
-        )
-        for i in numbers
-    )
+    speed, yaw = view.ego.speed_mps[: now + 1], np.unwrap(view.ego.yaw_rad[: now + 1])
+    acceleration, yaw_rate = (np.diff(signal, prepend=2 * signal[0] - signal[1]) / STEP_S for signal in (speed, yaw))
+    signals = (speed, acceleration, yaw_rate)
+    return tuple((float(t_us[i] - t0_us) / 1e6, *(float(signal[i]) for signal in signals)) for i in numbers)
 
 
 def future_rows(view: RecordingView, t0_us: int) -> Rows:
