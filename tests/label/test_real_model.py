@@ -81,7 +81,8 @@ def _wait(url: str, server: subprocess.Popen, log: Path) -> None:
 def test_whatever_a_small_model_says_every_keyframe_has_its_row(weights, served, tmp_path):
     speed = np.maximum(speeds(12, (0, 4), (-1.5, 8), (0, 8)), 0)
     write_recording(tmp_path / "drives" / "one", recording_of(speed, name="one"), {})
-    config = TeacherConfig(url=served, model=str(weights), see="motion", max_tokens=96, concurrency=1, timeout_s=600)
+    config = TeacherConfig(url=served, model=str(weights), see="motion", max_tokens=48, concurrency=1, asks=1,
+                           timeout_s=600)  # fmt: skip
     run(LabelConfig(tmp_path / "drives", tmp_path / "out", teacher="openai", openai=config))
     labels = read_labels(tmp_path / "out")
     cost = next(line for line in read_metrics(tmp_path / "out") if line.get("role") == "teacher")
