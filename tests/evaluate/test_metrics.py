@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from causaldrive.evaluate.metrics import Log, compare
-from causaldrive.evaluate.reasoning import Truth, motion_as_json, motion_from_json, tallies, truth_of_label
+from causaldrive.evaluate.reasoning import motion_as_json, motion_from_json, tallies
 from causaldrive.ground.words import CAUSE_KINDS
+from causaldrive.label.truth import Truth, truth_of_label
 from causaldrive.label.types import Cause, CocLabel
 
 RED = Truth("stop_for_static_constraint", "lane_keeping", None, ("red_light",))

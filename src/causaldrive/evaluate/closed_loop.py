@@ -16,9 +16,10 @@ import numpy as np
 from causaldrive.clips.store import read_recordings
 from causaldrive.evaluate.drivers import SIMPLE_POLICIES, StudentEntry
 from causaldrive.evaluate.expert_drives import drive_experts
-from causaldrive.evaluate.reasoning import motion_as_json, truth_of_explanation
+from causaldrive.evaluate.reasoning import motion_as_json
 from causaldrive.ground.errors import UserError
 from causaldrive.label.consistency import PlannedMotion
+from causaldrive.label.truth import truth_of_explanation
 from causaldrive.rl.policy import StudentPolicy
 from causaldrive.worlds.episode import (
     DecisionRecord,

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from causaldrive.evaluate import statistics
-from causaldrive.evaluate.reasoning import Tally, Truth, motion_from_json, tallies
-from causaldrive.evaluate.statistics import Estimate
+from causaldrive.evaluate.reasoning import motion_from_json, tallies
+from causaldrive.ground import statistics
+from causaldrive.ground.statistics import Estimate
+from causaldrive.label.truth import Tally, Truth
 
 Record = Mapping[str, Any]
 SHORT_STEPS, FULL_STEPS = 30, 64  # 3 s and 6.4 s at 10 Hz

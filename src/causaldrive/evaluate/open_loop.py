@@ -28,11 +28,12 @@ from causaldrive.evaluate.drivers import (
     StudentEntry,
     constant_turn_plan,
 )
-from causaldrive.evaluate.reasoning import motion_as_json, truth_of_label
+from causaldrive.evaluate.reasoning import motion_as_json
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.progress import Meter
 from causaldrive.label.consistency import motion_of_plan
 from causaldrive.label.store import read_labels
+from causaldrive.label.truth import truth_of_label
 from causaldrive.label.types import CocLabel
 from causaldrive.rl.policy import StudentPolicy
 from causaldrive.student.config import FrameSettings

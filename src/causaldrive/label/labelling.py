@@ -56,16 +56,15 @@ def label_shard(task: ShardTask) -> ShardResult:
 def label_recording(view: RecordingView, teacher: Teacher, every_s: float = 0.0) -> list[CocLabel]:
     """One label a keyframe, validated; what the teacher rejects stays as a rejected row with its reason."""
     keyframes = find_keyframes(view.meta, view.usable_range_us, every_s)
-    labels = []
-    for keyframe in keyframes:
-        answer = teacher.explain(view, keyframe)
-        if isinstance(answer, Rejection):
-            verdict = Verdict("teacher", False, 0.0, answer.reason)
-            answer = replace(answer.label, verdicts=(verdict,), status="rejected")
-        else:
-            answer = validate(answer, view.evidence(keyframe.t0_us))
-        labels.append(answer)
-    return labels
+    return [checked(teacher.explain(view, keyframe), view) for keyframe in keyframes]
+
+
+def checked(answer: CocLabel | Rejection, view: RecordingView) -> CocLabel:
+    """A teacher's answer as a row: validated, or kept with the reason why there is no label."""
+    if isinstance(answer, CocLabel):
+        return validate(answer, view.evidence(answer.t0_us))
+    judged = (False, 0.0) if answer.status == "rejected" else (None, None)
+    return replace(answer.label, verdicts=(Verdict("teacher", *judged, answer.reason),), status=answer.status)
 
 
 def criticised(label: CocLabel, view: RecordingView) -> CocLabel:

@@ -75,6 +75,7 @@ def count_tables(labels: Sequence[CocLabel]) -> dict[str, list[Count]]:
         "Cause": _counts([*kinds, *free]),
         "Checks not passed": _counts(checks),
         "Why rejected": _counts(_without_numbers(reason_of(label)) for label in labels if label.status == "rejected"),
+        "Why unscored": _counts(failure_kind(label) for label in labels if label.status == "unscored"),
     }
 
 
@@ -87,6 +88,12 @@ def _group_counts(groups: Sequence[Group]) -> list[Count]:
 def reason_of(label: CocLabel) -> str:
     """What the failed checks said, in one line; empty where none failed."""
     return "; ".join(verdict.reason for verdict in label.verdicts if verdict.passed is False)
+
+
+def failure_kind(label: CocLabel) -> str:
+    """The kind of failure for which a label is unscored, as its verdict names it."""
+    said = [verdict.reason for verdict in label.verdicts if verdict.passed is None]
+    return said[-1].partition(":")[0] if said else "not judged"
 
 
 def _outcome(check: str, passed: bool | None) -> str:

@@ -1,26 +1,28 @@
 """The `label` stage: recordings in, `labels.parquet` and `report.html` out.
 
-Each recording becomes a shard of its own in a worker process, so that a killed run continues with what is missing;
-when all are there they become one file. Reads recordings, writes a label run. Knows nothing of how a label is made.
+Each recording becomes a shard of its own, so that a killed run continues with what is missing; when all are there they
+become one file. Reads recordings, writes a label run. Knows nothing of how a label is made.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from multiprocessing import get_context
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from causaldrive.clips.store import MARK, SetAside, find_recordings
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import read_json
-from causaldrive.ground.progress import Meter
 from causaldrive.ground.runs import Run, open_run
+from causaldrive.label.asking import Asked, AskSettings
 from causaldrive.label.balance import Group, balanced
-from causaldrive.label.labelling import ShardResult, ShardTask, label_shard
+from causaldrive.label.critic import Critic, CriticConfig
+from causaldrive.label.dry_run import print_estimate
+from causaldrive.label.engines import label_all
+from causaldrive.label.labelling import ShardTask
 from causaldrive.label.meta_actions import profile_of
+from causaldrive.label.openai_teacher import OpenAiTeacher, TeacherConfig
 from causaldrive.label.report import write_report
 from causaldrive.label.store import FILE, read_labels, write_labels
 from causaldrive.label.teachers import teacher_of
@@ -33,24 +35,50 @@ class LabelConfig:
 
     recordings: Path  # a recording, or a directory that holds some
     out: Path  # run directory for labels.parquet and report.html
-    teacher: str = "expert"  # expert: from annotated agents, lights and map; motion: no cause is named
+    teacher: str = "expert"  # expert: from annotations; motion: no cause is named; openai: a model at an endpoint
     every_s: float = 0.0  # also label every so many seconds; 0: only where the car changes what it does
     limit: int = 0  # label at most this many recordings; 0: all
     workers: int = 2  # worker processes
     profile: str = "causaldrive"  # thresholds of the meta actions: causaldrive, or released (the published detector's)
     counterfactual: bool = False  # also ask whether without each named cause the expert would have decided the same
     balance: int = 0  # keep at most this many accepted labels of each decision and scene family; 0: all
+    openai: TeacherConfig = field(default_factory=TeacherConfig)  # the endpoint of the openai teacher
+    critic: CriticConfig = field(default_factory=CriticConfig)  # judges what the validators pass; none without a URL
+    cache: Path | None = None  # where raw replies are kept; in the run directory where none is named
+    dry_run: bool = False  # print how many requests, tokens and how much money it would take; ask nothing
+
+    @property
+    def settings(self) -> AskSettings:
+        """Who is asked, and where the replies are."""
+        cache = self.cache or self.out / "replies"
+        return AskSettings(
+            self.teacher, self.openai, self.critic, self.every_s, cache, self.profile, self.counterfactual
+        )
+
+    @property
+    def deciding(self) -> LabelConfig:
+        """The part that decides what comes out: the rest may change when a killed run goes on."""
+        openai, critic = self.openai.deciding(), self.critic.deciding()
+        return replace(self, openai=openai, critic=critic, cache=None)
 
 
 def run(config: LabelConfig) -> None:
     """Label every recording. Raises UserError when none can be labelled or the configuration makes no sense."""
     _check(config)
-    directories = find_recordings(config.recordings)
-    with open_run(config.out, "label", config, {"recordings": config.recordings}) as opened:
+    directories = find_recordings(config.recordings)[: config.limit or None]
+    if config.dry_run:
+        print_estimate(directories, config.settings)
+        return
+    with open_run(config.out, "label", config.deciding, {"recordings": config.recordings}) as opened:
         if opened.done:
             return
-        tasks = _tasks(config, directories[: config.limit or None])
-        set_aside = [SetAside(r.task.directory, r.reason) for r in _label_all(tasks, config.workers) if r.reason]
+        tasks = _tasks(config, directories)
+        asked = Asked()
+        try:
+            results = label_all(tasks, config.settings, asked, config.workers)
+        finally:
+            _log_asked(opened, config, asked)
+        set_aside = [SetAside(r.task.directory, r.reason) for r in results if r.reason]
         usable = [task for task in tasks if task.shard.exists()]
         if not usable:
             raise UserError(f"{config.recordings}: no recording could be labelled; the first: {set_aside[0].reason}")
@@ -64,8 +92,16 @@ def run(config: LabelConfig) -> None:
 
 
 def _check(config: LabelConfig) -> None:
-    teacher_of(config.teacher)
+    if config.teacher == OpenAiTeacher.name:
+        config.openai.check("openai")
+        OpenAiTeacher(config.openai)  # reads its prompts
+    else:
+        teacher_of(config.teacher)
     profile_of(config.profile)
+    if config.critic.wanted:
+        config.critic.check("critic")
+        config.critic.refuse_itself(config.openai)
+        Critic(config.critic)
     for name, least in (("every_s", 0.0), ("limit", 0), ("workers", 1), ("balance", 0)):
         if not getattr(config, name) >= least:
             raise UserError(f"{name} = {getattr(config, name)} found, at least {least} expected; change --{name}.")
@@ -80,23 +116,17 @@ def _tasks(config: LabelConfig, directories: list[Path]) -> list[ShardTask]:
     return tasks
 
 
-def _label_all(tasks: list[ShardTask], workers: int) -> list[ShardResult]:
-    missing = [task for task in tasks if not task.shard.exists()]
-    results = []
-    with Meter("label", len(tasks), "recordings", done=len(tasks) - len(missing)) as meter:
-        for result in _results(missing, workers):
-            results.append(result)
-            meter.advance()
-    return results
-
-
-def _results(tasks: list[ShardTask], workers: int) -> Iterator[ShardResult]:
-    if workers == 1 or len(tasks) < 2:
-        yield from map(label_shard, tasks)
-        return
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(label_shard, task) for task in tasks]):
-            yield future.result()
+def _log_asked(opened: Run, config: LabelConfig, asked: Asked) -> None:
+    """One line for each role that was asked, also when the run stops: a resumed run adds its own."""
+    for role, counts, at in (("teacher", asked.teacher, config.openai), ("critic", asked.critic, config.critic)):
+        if counts.requests or counts.cached or counts.failures:
+            cost = counts.as_json(at.price_in, at.price_out)
+            opened.log(role=role, model=at.model, endpoint=at.host, **cost)
+            kinds = ", ".join(f"{kind} {count}" for kind, count in cost["failures"].items()) or "none"
+            print(
+                f"label: {role} {at.model}: {cost['requests']} requests, {cost['from_cache']} replies from the cache, "
+                f"{cost['tokens_in']} + {cost['tokens_out']} tokens, money {cost['money']:g}, failures: {kinds}"
+            )
 
 
 def _merge(tasks: Iterable[ShardTask]) -> tuple[list[CocLabel], list[SetAside]]:
@@ -124,13 +154,16 @@ def _families(tasks: Iterable[ShardTask]) -> dict[str, str]:
 def _finish(
     opened: Run, labels: list[CocLabel], recordings: int, set_aside: list[SetAside], groups: list[Group]
 ) -> None:
-    counts = {status: sum(label.status == status for label in labels) for status in ("accepted", "rejected")}
+    counts = {
+        status: sum(label.status == status for label in labels) for status in ("accepted", "rejected", "unscored")
+    }
     opened.log(recordings=recordings, set_aside=len(set_aside), keyframes=len(labels), **counts)
     for entry in set_aside:
         print(f"label: set aside {entry.path}: {entry.reason}")
     print(
         f"label: {len(labels)} keyframes of {recordings - len(set_aside)} recordings, {counts['accepted']} accepted, "
-        f"{counts['rejected']} rejected with reason, {len(set_aside)} recordings set aside: {opened.directory / FILE}"
+        f"{counts['rejected']} rejected with reason, {counts['unscored']} unscored, {len(set_aside)} recordings set "
+        f"aside: {opened.directory / FILE}"
     )
     left_out = sum(group.found - group.kept for group in groups)
     if left_out:

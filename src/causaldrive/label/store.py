@@ -47,8 +47,11 @@ SCHEMA = pa.schema(
         ("prompt_hash", pa.string()),
         ("verdicts", pa.list_(_VERDICT)),
         ("status", pa.string()),
+        ("model", pa.string()),
+        ("endpoint", pa.string()),
     ]
 )
+_ADDED = ("model", "endpoint")  # since 0.1.0: a label set without them reads as if they were empty
 assert SCHEMA.names == [field.name for field in fields(CocLabel)]
 _CLOSED: dict[str, tuple[str, ...]] = {
     "origin": ORIGINS,
@@ -77,7 +80,11 @@ def read_labels(path: Path, statuses: Sequence[str] = STATUSES) -> list[CocLabel
     Raises UserError for a missing or truncated file, a missing column, a value outside its closed set.
     """
     file = labels_path(path)
-    table = read_table(file, SCHEMA.names).select(SCHEMA.names)
+    table = read_table(file, [name for name in SCHEMA.names if name not in _ADDED])
+    for name in _ADDED:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([""] * len(table), pa.string()))
+    table = table.select(SCHEMA.names)
     try:
         rows = table.cast(SCHEMA).to_pylist()
     except (pa.ArrowException, ValueError) as error:
@@ -100,7 +107,8 @@ def label_of_row(row: dict[str, Any], where: str) -> CocLabel:
     causes = tuple(_cause(entry, where) for entry in row["causes"])
     verdicts = tuple(Verdict(**entry) for entry in row["verdicts"] or ())
     meta = {name: tuple(row[name] or ()) for name in ("meta_history", "meta_future")}
-    return CocLabel(**{**row, **meta, "causes": causes, "verdicts": verdicts, "prompt_hash": row["prompt_hash"] or ""})
+    words = {name: row[name] or "" for name in ("prompt_hash", *_ADDED)}
+    return CocLabel(**{**row, **meta, **words, "causes": causes, "verdicts": verdicts})
 
 
 def _cause(entry: dict[str, Any], where: str) -> Cause:

@@ -32,6 +32,7 @@ class Rejection:
 
     reason: str
     label: CocLabel
+    status: str = "rejected"  # 'unscored' where no answer that can be read came
 
 
 class Teacher(Protocol):
@@ -70,9 +71,7 @@ class ExpertTeacher:
 
     def _label(self, view: RecordingView, keyframe: Keyframe, fitted: Fitted) -> CocLabel:
         causes = tuple(_cause(factor) for factor in fitted.factors)
-        return _compose_label(
-            view, keyframe, self.name, (fitted.longitudinal, fitted.lateral, fitted.direction), causes
-        )
+        return compose_label(view, keyframe, self.name, (fitted.longitudinal, fitted.lateral, fitted.direction), causes)
 
 
 def name_causes(history: Sequence[WorldState], context: SceneContext, t0_us: int) -> Explanation:
@@ -101,7 +100,7 @@ class MotionTeacher:
         lateral, direction = lateral_of_motion(motion)
         cause = Cause("odd_constraint", UNOBSERVED, "unobserved")
         decision = (longitudinal_of_motion(motion), lateral, direction)
-        return _compose_label(view, keyframe, self.name, decision, (cause,))
+        return compose_label(view, keyframe, self.name, decision, (cause,))
 
 
 def longitudinal_of_motion(motion: PlannedMotion) -> str:
@@ -125,13 +124,14 @@ def lateral_of_motion(motion: PlannedMotion) -> tuple[str | None, str | None]:
     return ("lane_change" if wide else "out_of_lane_nudge"), direction
 
 
-def _compose_label(
+def compose_label(
     view: RecordingView,
     keyframe: Keyframe,
     teacher: str,
     decision: tuple[str | None, str | None, str | None],
     causes: tuple[Cause, ...],
 ) -> CocLabel:
+    """The label of a decision and its causes, its trace composed of them; no prompt was sent."""
     meta_history, meta_future = view.meta_words(keyframe.t0_us)
     return CocLabel(
         recording_id=view.recording.recording_id,
@@ -145,7 +145,7 @@ def _compose_label(
         meta_history=meta_history,
         meta_future=meta_future,
         teacher=teacher,
-        prompt_hash="",  # no prompt was sent
+        prompt_hash="",
     )
 
 

@@ -49,3 +49,5 @@ class CocLabel:
     prompt_hash: str
     verdicts: tuple[Verdict, ...] = ()
     status: str = "unscored"  # of STATUSES
+    model: str = ""  # the language model that was asked, empty where none was
+    endpoint: str = ""  # host and port where it was asked

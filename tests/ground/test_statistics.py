@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causaldrive.evaluate import statistics as stats
+from causaldrive.ground import statistics as stats
 
 
 @pytest.mark.parametrize(("hits", "trials", "low", "high"), [

@@ -1,0 +1,181 @@
+"""Labels that take asking: many keyframes of several recordings at once, in one process.
+
+A recording is opened when there is room for its keyframes; each keyframe is asked, validated and, where a critic is
+configured, judged; when a recording's last keyframe is done its labels are handed over. What a recording lacks sets it
+aside, what makes asking on senseless stops the run; every reply is in the cache by then. Knows nothing of shards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from causaldrive.clips.store import read_recording
+from causaldrive.ground.errors import UserError
+from causaldrive.label.budget import Budget, StopAsking
+from causaldrive.label.critic import Critic, CriticConfig
+from causaldrive.label.endpoint import Counts, Endpoint, EndpointConfig
+from causaldrive.label.keyframes import Keyframe, find_keyframes
+from causaldrive.label.labelling import checked, criticised
+from causaldrive.label.openai_teacher import OpenAiTeacher, TeacherConfig
+from causaldrive.label.recording_view import RecordingView, view_of
+from causaldrive.label.reply_cache import ReplyCache
+from causaldrive.label.seen import past_of
+from causaldrive.label.teachers import teacher_of
+from causaldrive.label.types import CocLabel
+
+Finished = Callable[[Path, list[CocLabel], str | None], None]  # recording, labels, why it was set aside
+
+
+@dataclass(frozen=True)
+class AskSettings:
+    """Who is asked, and where replies are kept. A teacher other than `openai` is not asked but may be judged."""
+
+    teacher: str
+    openai: TeacherConfig
+    critic: CriticConfig
+    every_s: float
+    cache: Path
+    profile: str = "causaldrive"
+    counterfactual: bool = False
+
+    @property
+    def asks(self) -> bool:
+        """Whether any model is asked at all."""
+        return self.teacher == OpenAiTeacher.name or self.critic.wanted
+
+    @property
+    def concurrency(self) -> int:
+        used = [self.openai.concurrency] if self.teacher == OpenAiTeacher.name else []
+        return max([1, *used, *([self.critic.concurrency] if self.critic.wanted else [])])
+
+
+@dataclass
+class Asked:
+    """What asking took, per role."""
+
+    teacher: Counts = field(default_factory=Counts)
+    critic: Counts = field(default_factory=Counts)
+
+    def add(self, other: Asked) -> None:
+        """Count another share in."""
+        self.teacher.add(other.teacher)
+        self.critic.add(other.critic)
+
+
+@dataclass
+class _Open:
+    """A recording under way: its view, its keyframes, the labels so far, and why it was set aside."""
+
+    directory: Path
+    view: RecordingView
+    labels: list[CocLabel | None]
+    left: int
+    reason: str | None = None
+
+
+def ask_all(directories: Sequence[Path], settings: AskSettings, finished: Finished, asked: Asked) -> None:
+    """Label every recording; `finished` is called once for each, in the order in which they end.
+
+    `asked` counts what it takes. Raises StopAsking when asking on makes no sense, with everything that was answered in
+    the cache.
+    """
+    asyncio.run(_ask_all(directories, settings, finished, asked))
+
+
+async def _ask_all(directories: Sequence[Path], settings: AskSettings, finished: Finished, asked: Asked) -> None:
+    jobs: asyncio.Queue[tuple[_Open, int, Keyframe]] = asyncio.Queue(maxsize=settings.concurrency)
+    async with AsyncExitStack() as stack:
+        asker = await _asker(settings, asked, stack)
+        try:
+            async with asyncio.TaskGroup() as group:
+                workers = [group.create_task(_work(jobs, asker, finished)) for _ in range(settings.concurrency)]
+                await _open_all(directories, settings, jobs, finished)
+                await jobs.join()
+                for worker in workers:
+                    worker.cancel()
+        except BaseExceptionGroup as group_error:
+            raise _first(group_error) from None
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _asker(settings: AskSettings, asked: Asked, stack: AsyncExitStack) -> Asker:
+    cache = ReplyCache(settings.cache)
+
+    async def endpoint(config: EndpointConfig, counts: Counts) -> Endpoint:
+        budget = Budget(config.budget_tokens, config.budget_money, config.price_in, config.price_out)
+        opened = await stack.enter_async_context(Endpoint(config, cache, budget))
+        opened.counts = counts
+        return opened
+
+    teacher = await endpoint(settings.openai, asked.teacher) if settings.teacher == OpenAiTeacher.name else None
+    critic = await endpoint(settings.critic, asked.critic) if settings.critic.wanted else None
+    return Asker(settings, teacher, critic)
+
+
+async def _open_all(
+    directories: Sequence[Path], settings: AskSettings, jobs: asyncio.Queue, finished: Finished
+) -> None:
+    for directory in directories:
+        try:
+            view = await asyncio.to_thread(lambda where=directory: view_of(read_recording(where), settings.profile))
+        except UserError as error:
+            finished(directory, [], str(error))
+            continue
+        keyframes = find_keyframes(view.meta, view.usable_range_us, settings.every_s)
+        opened = _Open(directory, view, [None] * len(keyframes), len(keyframes))
+        if not keyframes:
+            finished(directory, [], None)
+        for number, keyframe in enumerate(keyframes):
+            await jobs.put((opened, number, keyframe))
+
+
+async def _work(jobs: asyncio.Queue, asker: Asker, finished: Finished) -> None:
+    while True:
+        opened, number, keyframe = await jobs.get()
+        try:
+            if opened.reason is None:
+                opened.labels[number] = await asker.label(opened.view, keyframe)
+        except StopAsking:
+            raise
+        except UserError as error:
+            opened.reason = str(error)
+        opened.left -= 1
+        if opened.left == 0:
+            labels = [] if opened.reason else [label for label in opened.labels if label is not None]
+            finished(opened.directory, labels, opened.reason)
+        jobs.task_done()
+
+
+class Asker:
+    """Labels one keyframe: teacher, validators, critic."""
+
+    def __init__(self, settings: AskSettings, teacher: Endpoint | None, critic: Endpoint | None):
+        self._settings, self._teacher_at, self._critic_at = settings, teacher, critic
+        self._asked = OpenAiTeacher(settings.openai) if teacher else None
+        self._present = None if teacher else teacher_of(settings.teacher)
+        self._critic = Critic(settings.critic) if critic else None
+
+    async def label(self, view: RecordingView, keyframe: Keyframe) -> CocLabel:
+        """The label of one keyframe, checked and judged. Raises UserError for what the recording lacks."""
+        if self._asked and self._teacher_at:
+            past = await asyncio.to_thread(past_of, view, keyframe.t0_us, self._settings.openai)
+            answer = await self._asked.explain(view, keyframe, past, self._teacher_at)
+        else:
+            assert self._present is not None, "a teacher is either asked or at hand"
+            answer = self._present.explain(view, keyframe)
+        label = checked(answer, view)
+        if self._settings.counterfactual:
+            label = criticised(label, view)
+        if self._critic and self._critic_at and label.status == "accepted":
+            past = await asyncio.to_thread(past_of, view, label.t0_us, self._settings.critic)
+            label = await self._critic.judge(view, label, past, self._critic_at)
+        return label
