@@ -11,7 +11,7 @@ Knows nothing of teachers or files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -61,12 +61,12 @@ def _differs(first: Explanation, second: Explanation) -> bool:
     return faster or aside or first.lateral != second.lateral
 
 
-def _without(state: WorldState, names: set[str | None]) -> WorldState:
+def _without(state: WorldState, names: Collection[str | None]) -> WorldState:
     """The state without some agents and lights."""
     return replace(state, agents=_kept(state.agents, names), lights=_kept(state.lights, names))
 
 
-def _kept(things: _Things, names: set[str | None]) -> _Things:
+def _kept(things: _Things, names: Collection[str | None]) -> _Things:
     stay = np.array([i for i, name in enumerate(things.ids) if name not in names], int)
     if len(stay) == len(things.ids):
         return things

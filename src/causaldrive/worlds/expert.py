@@ -53,14 +53,14 @@ def _assess(history: Sequence[WorldState], context: SceneContext) -> _Assessment
     hazards, handled = expert_hazards.findings(sight, free, context.target_speed_mps)
     standers = (standing(sight, seen, free) for seen in sight.agents if seen.agent_id not in handled)
     nudging = [f for f in standers if f is not None]
-    hazards += expert_hazards.waits(sight, nudging)
+    waits = expert_hazards.waits(sight, nudging)
     courses = [f.nudge for f in hazards + nudging if f.nudge is not None]
     hazards += expert_lanes.findings(sight, free, courses)
     nudging += [f for f in hazards if f.nudge is not None]
     junction = expert_junctions.findings(sight, context.road, free, context.target_speed_mps)
     told = nudging + [f for f in junction if f.longitudinal is not None]
     rest = _longitudinal_findings(sight, free, context.target_speed_mps, told, handled)
-    findings = [f for f in hazards if f.nudge is None] + nudging + junction + rest
+    findings = [f for f in hazards if f.nudge is None] + nudging + waits + junction + rest
     nudges = tuple(f.nudge for f in nudging if f.nudge is not None)
     return _Assessment(_weigh(sight, free, findings), nudges, sight)
 

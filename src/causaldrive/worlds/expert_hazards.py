@@ -198,7 +198,9 @@ def waits(sight: Sight, nudging: Sequence[Finding]) -> list[Finding]:
         bound = finding.factor.required_acceleration_mps2
         since = first_seen_us(sight, nearest.agent_id)
         text = "an oncoming car needs the room beside it"
-        found.append(Finding(Factor("oncoming_vehicle", nearest.agent_id, since, bound, 0.0, text), "yield"))
+        found.append(
+            Finding(Factor("oncoming_vehicle", nearest.agent_id, since, bound, 0.0, text), finding.longitudinal)
+        )
     return found
 
 
