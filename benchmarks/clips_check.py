@@ -25,10 +25,10 @@ from causaldrive.clips.faults import Finding, Poses, check_poses, course_and_hea
 from causaldrive.clips.image_motion import ImageMotion, image_motion
 from causaldrive.clips.store import find_recordings
 from causaldrive.clips.video import iterate_video
-from causaldrive.evaluate.statistics import share
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import write_json
 from causaldrive.ground.progress import track
+from causaldrive.ground.statistics import share
 
 Fault = Callable[[Poses], Poses]
 MIDDLE_JUMP_M = np.array([6.0, 3.0, 0.0])

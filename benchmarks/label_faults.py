@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from causaldrive.evaluate.statistics import share
 from causaldrive.ground.files import write_json
+from causaldrive.ground.statistics import share
 from causaldrive.ground.words import (
     CAUSE_KINDS,
     DIRECTED_LATERAL,

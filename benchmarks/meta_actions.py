@@ -18,8 +18,8 @@ import numpy as np
 from causaldrive.clips.geometry import quat_of_yaw
 from causaldrive.clips.resample import motion_from_poses
 from causaldrive.clips.types import EgoMotion
-from causaldrive.evaluate.statistics import ratio
 from causaldrive.ground.files import write_json
+from causaldrive.ground.statistics import ratio
 from causaldrive.ground.words import LATERAL_META, LONGITUDINAL_META, STEP_US, VALIDATION_SEED
 from causaldrive.label.meta_actions import PROFILES, MetaActions, Span, detect
 from causaldrive.worlds.expert_drive import draw_disturbance, drive

@@ -20,12 +20,12 @@ from typing import Any
 
 from causaldrive.evaluate.drivers import parse_students
 from causaldrive.evaluate.logs import log_path, once
-from causaldrive.evaluate.statistics import Estimate, share
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import write_json
 from causaldrive.ground.page import Cell, Section, Table, write_page
 from causaldrive.ground.progress import Meter
 from causaldrive.ground.runs import open_run
+from causaldrive.ground.statistics import Estimate, share
 from causaldrive.ground.words import FUTURE_STEPS, STEP_S, split_of_seed
 from causaldrive.label.trace import parse
 from causaldrive.worlds.counterfactual import Branch, Decision, changed, effect_between
