@@ -21,7 +21,7 @@ from pathlib import Path
 from meter import MemoryMeter
 
 TRAIN_SCENES, TEST_SCENES = 400, 36
-SFT_STEPS, RL_ROUNDS = 280, 6
+SFT_STEPS, RL_ROUNDS = 220, 6
 TRAIN_SEED, RL_SEED, TEST_SEED, DRIVE_SEED = 0, 500_000, 2_000_000, 2_100_000
 
 

@@ -15,8 +15,8 @@ CAUSES = {
          "agent_id": None}
     ]
 }  # fmt: skip
-DECISION = {"longitudinal": "speed_adaptation", "lateral": "lane_keeping", "direction": None, "binding": [1],
-            "trace": "Adapt the speed and keep the lane because the car ahead is braking."}  # fmt: skip
+DECISION = {"longitudinal": "lead_obstacle_following", "lateral": "lane_keeping", "direction": None, "binding": [1],
+            "trace": "Follow the lead and keep the lane because the car ahead is braking."}  # fmt: skip
 GRADES = {"reason": "it fits", "behaviour": 5, "causality": 4}
 
 

@@ -23,7 +23,7 @@ _REASON = re.compile(
 )
 # Words that name an object even where no reason is spelled out: "slow down for the red light".
 _OBJECT = re.compile(r"\b(?:for|to|behind|around|past)\s+(?=(?:the|a|an|our)\b)")
-_CLAUSE = re.compile(r",|;|:|\.|\bbut\b|\bwhile\b|\bwhich\b|\band (?=(?:the|a|an|no|there|our)\b)")
+_CLAUSE = re.compile(r",|;|:|\.|\bbut\b|\bwhile\b|\bwhich\b|\band (?=(?:the|a|an|no|there|our|we|construction)\b)")
 
 _Alternatives = dict[str, tuple[str, ...]]
 _LONGITUDINAL: _Alternatives = {

@@ -223,7 +223,19 @@ _FITS: dict[str, tuple[str, ...]] = {  # kind of cause -> decisions of either ax
     "yellow_light": ("stop_for_static_constraint",),
     "green_light": ("set_speed_tracking",),
     "stop_sign": ("stop_for_static_constraint", "yield"),
+    "crossing_vehicle": ("yield",),
+    "oncoming_vehicle": ("yield", "stop_for_static_constraint", *_SIDEWAYS),
+    "merging_vehicle": ("gap_searching", "yield"),
     "sharp_curve": ("speed_adaptation",),
+    "speed_bump": ("speed_adaptation",),
+    "pedestrian_waiting": ("set_speed_tracking",),
+    "risky_vehicle": ("yield", "lead_obstacle_following"),
+    "neighbour_vehicle": ("gap_searching", "lateral_abort"),
+    "lane_ends": ("gap_searching", "merge_split", "lane_change", "lateral_abort"),
+    "route_lane": ("gap_searching", "merge_split", "lane_change", "lateral_abort"),
+    "construction": ("stop_for_static_constraint", "speed_adaptation", "merge_split", *_SIDEWAYS),
+    "school_bus": ("stop_for_static_constraint",),
+    "emergency_vehicle": ("yield", "pull_over"),
 }
 _RIGHT_OF_WAY = re.compile(r"\b(?:cross|merg|oncoming|turn|emergency|right of way|pull\w* out|revers)")
 _GOING = ("set_speed_tracking", "acceleration_for_passing")

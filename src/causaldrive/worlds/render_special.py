@@ -19,13 +19,10 @@ BUMP_HEIGHT_M = 0.14
 
 
 def school_bus_body(size_m: Size, rgb: RGB) -> Mesh:
-    """A yellow bus with black belts and dark lamp boards over its ends."""
+    """A yellow bus with a black belt on each side and dark lamp boards over its ends."""
     length, width, height = size_m
     a, b = length / 2, width / 2
-    belts = [
-        block((0.0, side * (b + 0.03), z * height), (1.94 * a, 0.03, 0.09), TRIM_RGB)
-        for side in (1, -1) for z in (0.3, 0.42)
-    ]  # fmt: skip
+    belts = [block((0.0, side * (b + 0.03), 0.36 * height), (1.94 * a, 0.03, 0.12), TRIM_RGB) for side in (1, -1)]
     boards = [block((side * (a + 0.02), 0.0, 0.91 * height), (0.06, 1.7 * b, 0.3), TRIM_RGB) for side in (1, -1)]
     return join([bus_body(size_m, rgb), *belts, *boards])
 
