@@ -14,6 +14,7 @@ from panda3d.core import (
     Camera as PandaCamera,
 )
 from panda3d.core import (
+    CullBinManager,
     FrameBufferProperties,
     GraphicsEngine,
     GraphicsOutput,
@@ -71,7 +72,15 @@ def _make_pipe(backend: str) -> GraphicsPipe | None:
     os.environ.setdefault("EGL_PLATFORM", "surfaceless")
     os.environ.setdefault("LP_NUM_THREADS", "1")
     load_prc_file_data("causaldrive", _SETTINGS)
+    _draw_in_order()
     return GraphicsPipeSelection.get_global_ptr().make_module_pipe(MODULES[backend])
+
+
+def _draw_in_order() -> None:
+    """Draw opaque things in the order of the scene graph: by default it is that of their states' addresses in memory,
+    so that ties in depth would fall one way today and another tomorrow."""
+    bins = CullBinManager.get_global_ptr()
+    bins.set_bin_type(bins.find_bin("opaque"), CullBinManager.BT_unsorted)
 
 
 def _can_draw(pipe: GraphicsPipe) -> bool:
