@@ -1,4 +1,6 @@
 import dataclasses
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -29,6 +31,17 @@ def test_frames_are_decoded_once_and_shared_by_moments_that_see_the_same_one(few
     monkeypatch.setattr("causaldrive.sft.frames.read_frames", lambda *_: pytest.fail("decoded again"))
     again = open_samples(*few_drives, FRAMES, tmp_path)
     assert np.array_equal(again.train.cache.pixels, data.train.cache.pixels)
+
+
+def test_of_two_runs_that_start_together_one_decodes(few_drives, tmp_path, monkeypatch):
+    from causaldrive.sft import frames
+
+    read, asked = frames.read_frames, []
+    monkeypatch.setattr(frames, "read_frames", lambda *a: (asked.append(a[0].name), time.sleep(0.05), read(*a))[2])
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: open_samples(*few_drives, FRAMES, tmp_path), range(2))
+    assert len(asked) == len(set(asked)) and len(first.train) == len(second.train)
+    assert np.array_equal(first.train.cache.pixels, second.train.cache.pixels)
 
 
 def test_another_image_size_is_another_cache(few_drives, tmp_path):

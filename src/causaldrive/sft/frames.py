@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from filelock import FileLock
 
 from causaldrive.clips.store import read_frames
 from causaldrive.clips.types import Recording
@@ -53,12 +54,15 @@ def open_cache(
 ) -> FrameCache:
     """The cache of exactly these frames below `parent`, decoded now unless it is there.
 
-    Frames are kept at the student's image size. A video that cannot be decoded is set aside.
+    Frames are kept at the student's image size. A video that cannot be decoded is set aside. Of two runs that start
+    together one decodes and the other waits.
     """
     directory = parent / f"frames-{_key(recordings, plan, settings)}"
-    if not (directory / "index.json").exists():
-        with atomic_directory(directory) as temporary:
-            _write(temporary, recordings, plan, settings)
+    parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(parent / f".{directory.name}.lock"):
+        if not (directory / "index.json").exists():
+            with atomic_directory(directory) as temporary:
+                _write(temporary, recordings, plan, settings)
     return _read(directory)
 
 
