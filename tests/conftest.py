@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _DEFAULT = Path(__file__).resolve().parents[1] / ".." / "shared" / "samples"
 
@@ -17,3 +18,7 @@ def samples_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"real recordings are not at {path}; set CAUSALDRIVE_SAMPLES to test with them")
     return path
+
+
+settings.register_profile("suite", deadline=None)  # how long an example takes says something of the machine alone
+settings.load_profile("suite")

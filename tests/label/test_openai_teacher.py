@@ -102,7 +102,10 @@ def test_what_passes_is_tried_again_and_leaves_no_trace_in_the_labels(drives, tm
         assert server.most_of_one() == 2
     assert {x.status for x in labels} <= {"accepted", "rejected"} and all(x.trace for x in labels)
     kind = name.partition(",")[0]
-    assert cost(tmp_path / "odd")["retries"] == {kind: 2 * len(labels)} and not cost(tmp_path / "odd")["failures"]
+    retries, failures = (cost(tmp_path / "odd")[name] for name in ("retries", "failures"))
+    assert retries[kind] >= 2 * len(labels) and not failures
+    assert set(retries) <= {kind, "connection"}  # a busy machine may drop an idle connection besides
+    assert kind == "connection" or retries[kind] == 2 * len(labels)
 
 
 LASTING = {

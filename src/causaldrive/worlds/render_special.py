@@ -28,14 +28,13 @@ def school_bus_body(size_m: Size, rgb: RGB) -> Mesh:
 
 
 def emergency_body(size_m: Size, rgb: RGB) -> Mesh:
-    """A white van with a red stripe, a cross at the back and a light bar."""
+    """A white van with red stripes and a light bar."""
     length, width, height = size_m
     a, b = length / 2, width / 2
     stripes = [block((-0.1 * a, side * (b + 0.02), 0.42 * height), (1.6 * a, 0.03, 0.32), STRIPE_RGB)
                for side in (1, -1)]  # fmt: skip
-    rear = block((-a - 0.02, 0.0, 0.5 * height), (0.03, 1.7 * b, 0.3), STRIPE_RGB)
     bar = block((0.3 * a, 0.0, height + 0.1), (0.5, 1.5 * b, 0.2), TRIM_RGB)
-    return join([truck_body(size_m, rgb), *stripes, rear, bar])
+    return join([truck_body(size_m, rgb), *stripes, bar])
 
 
 def warning_lights(size_m: Size, category: str, phase: int) -> Mesh:
