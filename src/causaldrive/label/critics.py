@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 
@@ -27,7 +26,6 @@ NAME = "counterfactual"
 LEAST_MPS2 = 0.25  # less difference of acceleration is none: the expert binds from 0.3 on
 LEAST_M = 0.3
 _STRAIGHT_M = 200
-_Things = TypeVar("_Things", AgentArrays, LightArrays)
 
 
 def counterfactual(label: CocLabel, view: RecordingView) -> Verdict:
@@ -63,18 +61,8 @@ def _differs(first: Explanation, second: Explanation) -> bool:
 
 def _without(state: WorldState, names: Collection[str | None]) -> WorldState:
     """The state without some agents and lights."""
-    return replace(state, agents=_kept(state.agents, names), lights=_kept(state.lights, names))
-
-
-def _kept(things: _Things, names: Collection[str | None]) -> _Things:
-    stay = np.array([i for i, name in enumerate(things.ids) if name not in names], int)
-    if len(stay) == len(things.ids):
-        return things
-    parts = {}
-    for field in things.__dataclass_fields__:
-        value = getattr(things, field)
-        parts[field] = value[stay] if isinstance(value, np.ndarray) else [value[i] for i in stay]
-    return replace(things, **parts)
+    agents, lights = ([name not in names for name in things.ids] for things in (state.agents, state.lights))
+    return replace(state, agents=state.agents.keep(agents), lights=state.lights.keep(lights))
 
 
 def _held_red(state: WorldState, light_id: str | None) -> WorldState:

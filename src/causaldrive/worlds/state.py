@@ -52,6 +52,13 @@ class LightArrays:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def keep(self, there: Sequence[bool]) -> LightArrays:
+        """Only the heads for which the mask (L,) holds."""
+        rows = np.flatnonzero(np.asarray(there, bool))
+        ids, lanes, states = ([part[row] for row in rows] for part in (self.ids, self.lane_ids, self.state))
+        stop, head, yaw = (part[rows] for part in (self.stop_xy_in_local_m, self.head_xyz_in_local_m, self.yaw_rad))
+        return LightArrays(ids, lanes, states, stop, head, yaw)
+
 
 @dataclass
 class EgoState:
