@@ -21,6 +21,7 @@ from causaldrive.view.review_desk import Desk, Hidden, Stale
 
 HOST = "127.0.0.1"
 MOST_BODY_BYTES = 1 << 20
+MOST_DRAINED_BYTES = 64 << 20  # a refused body is read away up to here; beyond, the connection is cut
 _PAGE = {"/": ("review.html", "text/html"), "/review.css": ("review.css", "text/css"),
          "/review.js": ("review.js", "text/javascript")}  # fmt: skip
 _STATUS = {Stale: 409, Hidden: 403}
@@ -61,6 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: ReviewServer  # type: ignore[assignment]
     protocol_version = "HTTP/1.1"
     timeout = 30
+    taken_bytes = 0  # of the present request's body
 
     def do_GET(self) -> None:
         self._answer(self._get)
@@ -72,6 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         """No line a request: the terminal belongs to the person."""
 
     def _answer(self, make: Callable[[str], tuple[bytes, str]]) -> None:
+        self.taken_bytes = 0
         try:
             self._check_host()
             body, kind = make(unquote(urlsplit(self.path).path))
@@ -85,6 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_error(self, status: int, sentence: str) -> None:
         self.close_connection = True  # an unread body must not be taken for the next request
+        self._drain()
         self._send(status, json.dumps({"error": sentence}).encode(), "application/json")
 
     def _send(self, status: int, body: bytes, kind: str) -> None:
@@ -133,6 +137,13 @@ class _Handler(BaseHTTPRequestHandler):
             return _json(self.server.desk.act(int(found[1]), body))
         raise Refused(404, f"Nothing can be written at {path!r}.")
 
+    def _drain(self) -> None:
+        """Read what is left of a refused body, so that the client hears the sentence and not a broken connection."""
+        length = self.headers.get("Content-Length", "")
+        left = min(int(length), MOST_DRAINED_BYTES) - self.taken_bytes if length.isdigit() else 0
+        while left > 0 and (chunk := self.rfile.read1(min(left, 1 << 16))):
+            left -= len(chunk)
+
     def _body(self) -> dict[str, Any]:
         if self.headers.get_content_type() != "application/json":
             raise Refused(415, f"The content type is {self.headers.get_content_type()}; application/json expected.")
@@ -142,6 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         if int(length) > MOST_BODY_BYTES:
             raise Refused(413, f"The request holds {length} bytes; at most {MOST_BODY_BYTES} expected.")
         try:
+            self.taken_bytes = int(length)
             body = json.loads(self.rfile.read(int(length)))
         except ValueError as error:
             raise Refused(400, f"The request is not valid JSON ({error}).") from error
