@@ -26,19 +26,20 @@ from meter import MemoryMeter
 Step = tuple[str, list[str]]  # name and words of a command
 
 TRAIN_SCENES, TEST_SCENES = 360, 36
-SFT_STEPS, RL_ROUNDS = 320, 6
+EYES_STEPS, SFT_STEPS, RL_ROUNDS = 300, 240, 6
 TRAIN_SEED, RL_SEED, TEST_SEED, DRIVE_SEED = 0, 500_000, 2_000_000, 2_100_000
 
 
 def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
     """(name of the step, its command) in order. `size` scales scenes, steps and rounds alike."""
-    train_scenes, test_scenes, steps, rounds = (
+    train_scenes, test_scenes, looks, steps, rounds = (
         str(max(round(size * full), least))
-        for full, least in ((TRAIN_SCENES, 24), (TEST_SCENES, 12), (SFT_STEPS, 4), (RL_ROUNDS, 1))
+        for full, least in ((TRAIN_SCENES, 24), (TEST_SCENES, 12), (EYES_STEPS, 4), (SFT_STEPS, 4), (RL_ROUNDS, 1))
     )
     train, test = f"{run}/record", f"{run}/record-test"
     data = ["--recordings", train, "--labels", f"{run}/label", "--seed", str(seed)]
-    sft = ["sft", "--student", f"{run}/student", *data, "--steps", steps, "--frames-cache", f"{run}/frames"]
+    sft = ["sft", "--student", f"{run}/see/checkpoint", *data, "--steps", steps, "--freeze-eyes", "--batch-size", "24",
+           "--flow-draws", "2", "--frames-cache", f"{run}/frames"]  # fmt: skip
     return [
         ("record", ["worlds", "record", "--out", train, "--scenes", train_scenes, "--first-seed", str(TRAIN_SEED)]),
         ("record-test", ["worlds", "record", "--out", test, "--scenes", test_scenes, "--first-seed", str(TEST_SEED),
@@ -48,6 +49,8 @@ def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
                         "--every-s", "1.0"]),
         ("student", ["student", "build", "--preset", "tiny", "--recordings", train, "--labels", f"{run}/label",
                      "--out", f"{run}/student", "--seed", str(seed)]),
+        ("see", ["student", "see", "--student", f"{run}/student", "--recordings", train, "--out", f"{run}/see",
+                 "--steps", looks, "--every-s", "0.4", "--seed", str(seed)]),
         ("sft-trajectory", [*sft, "--mode", "trajectory", "--out", f"{run}/sft-trajectory"]),
         ("sft-coc", [*sft, "--mode", "coc", "--out", f"{run}/sft-coc"]),
         ("rl", ["rl", "--student", f"{run}/sft-coc/checkpoint", "--out", f"{run}/rl", "--first-seed", str(RL_SEED),

@@ -65,6 +65,7 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
         "2. student",
         (
             Command("student build", "a student with trajectory tokens and decoder", "student.build", "BuildConfig"),
+            Command("student see", "a new student learns what is where in pictures", "sft.eyes", "EyesConfig"),
             Command(
                 "student convert", "released Alpamayo weights to a student and back", "student.convert", "ConvertConfig"
             ),

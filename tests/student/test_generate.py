@@ -88,7 +88,11 @@ def test_tokens_mode_speaks_future_bins_only(student):
     row = generate(model, processor, [make_sample(0)], mode="tokens", max_trace_tokens=3)[0][0]
     low = processor.config.traj_token_start_idx
     ids = np.array(row.traj_token_ids)
-    assert ids.shape == (128,) and ids.min() >= low and ids.max() < low + processor.config.future_bins
+    assert (
+        ids.shape == (processor.config.tokens_per_future_traj,) == (32,)
+        and ids.min() >= low
+        and ids.max() < low + processor.config.future_bins
+    )
     normalised = processor.future_tokens.decode(ids - low)
     raw = processor.action_space.denormalise(torch.tensor(normalised)).numpy()
     assert np.allclose(raw, row.actions, atol=1e-5)

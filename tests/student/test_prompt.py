@@ -84,7 +84,7 @@ def test_rows_without_trace_or_without_trajectory_tokens(student):
     _, processor = student
     sample = make_sample(3)
     silent = processor.training([sample], [None])
-    assert (silent.labels_text == IGNORED).all() and (silent.labels_traj != IGNORED).sum() == 129
+    assert (silent.labels_text == IGNORED).all() and (silent.labels_traj != IGNORED).sum() == 33
     prompt = processor.prompts([sample], reason=False).input_ids[0]
     assert torch.equal(silent.input_ids[0, : len(prompt)], prompt) and int(silent.traj_start[0]) == len(prompt) - 1
     flow_only = processor.training([sample], [TRACES[0]], traj_tokens=False)

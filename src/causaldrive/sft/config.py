@@ -25,6 +25,7 @@ class SftConfig:
     out: Path  # run directory; the result is its `checkpoint`
     mode: str = "coc"  # coc: trace, tokens and flow; trajectory: the same samples without trace
     part: str = "joint"  # joint; or staged: backbone (no decoder), decoder (backbone frozen)
+    freeze_eyes: bool = False  # leave the vision encoder as it is: pictures cost a third, and it forgets nothing
     steps: int = 320  # optimizer steps
     batch_size: int = 16  # samples an optimizer step
     micro_batch: int = 0  # samples a forward pass; 0: the whole batch at once

@@ -26,11 +26,13 @@ def learning_rate(config: SftConfig, step: int) -> float:
     return config.learning_rate * (config.final_rate + (1 - config.final_rate) * cosine)
 
 
-def choose_part(model: nn.Module, part: str) -> None:
-    """Freeze what a staged run leaves alone; `model.vlm` is the backbone, everything else the decoder."""
+def choose_part(model: nn.Module, part: str, freeze_eyes: bool = False) -> None:
+    """Freeze what a run leaves alone; `model.vlm` is the backbone, its `visual` the eyes, all else the decoder."""
     for name, parameter in model.named_parameters():
-        in_backbone = name.startswith("vlm.")
-        parameter.requires_grad_(part == "joint" or in_backbone == (part == "backbone"))
+        in_backbone, in_eyes = name.startswith("vlm."), name.startswith("vlm.model.visual.")
+        parameter.requires_grad_(
+            (part == "joint" or in_backbone == (part == "backbone")) and not (in_eyes and freeze_eyes)
+        )
 
 
 class MuonAndAdamW:

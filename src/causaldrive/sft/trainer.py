@@ -92,7 +92,7 @@ class Trainer:
         self.device, self.precision = config.resolved_device(), config.resolved_precision()
         model.float().train()
         torch.nn.Module.to(model, self.device)  # the class's own `to` is typed for a string only
-        choose_part(model, config.part)
+        choose_part(model, config.part, config.freeze_eyes)
         self.learnt = [p for p in model.parameters() if p.requires_grad]
         average = MovingAverage(model, config.ema_decay) if config.ema_decay else None
         generator = torch.Generator().manual_seed(config.seed)

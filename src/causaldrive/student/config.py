@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, Qwen2_5_VLConfig, Qwen3VLConfig
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig
 
 from causaldrive.ground.errors import UserError
+from causaldrive.ground.words import FUTURE_STEPS
 
 ARCHITECTURE_VERSION = 1  # raised when an older program could not run a newer checkpoint
 
@@ -49,11 +50,20 @@ class TrajectoryTokenSettings:
     history_min_m: tuple[float, float, float] = (-4.0, -4.0, -10.0)
     history_max_m: tuple[float, float, float] = (4.0, 4.0, 10.0)
     pad_origin_at_beginning: bool = True  # True: released layout, 48 tokens, the first difference saturates
+    steps_per_token: int = 1  # consecutive 0.1 s actions that share a pair of future tokens: a divisor of 64
 
     @classmethod
-    def corrected(cls, future_min: tuple[float, float], future_max: tuple[float, float]) -> TrajectoryTokenSettings:
+    def corrected(
+        cls, future_min: tuple[float, float], future_max: tuple[float, float], steps_per_token: int = 1
+    ) -> TrajectoryTokenSettings:
         """Our own presets': true 10 Hz differences of up to 40 m/s, so that no history token saturates."""
-        return cls(future_min, future_max, (-0.5, -1.0, -0.5), (4.0, 1.0, 0.5), pad_origin_at_beginning=False)
+        history = (-0.5, -1.0, -0.5), (4.0, 1.0, 0.5)
+        return cls(future_min, future_max, *history, pad_origin_at_beginning=False, steps_per_token=steps_per_token)
+
+    @property
+    def tokens_per_future_traj(self) -> int:
+        """128 in the released layout, a pair for every 0.1 s."""
+        return 2 * FUTURE_STEPS // self.steps_per_token
 
     @property
     def tokens_per_history_traj(self) -> int:

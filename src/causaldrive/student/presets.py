@@ -70,7 +70,9 @@ def tiny(tokenizer: PreTrainedTokenizerFast, statistics: ActionStatistics, **cha
     """About 5 M parameters: the chain on two CPU cores. Extends `tokenizer` in place; `changes` replace fields.
 
     Its two frames share one grid of temporal patches: half the image tokens, which on a CPU is a third more samples.
+    It speaks one pair of trajectory tokens for every 0.4 s: 32 instead of 128, written in a quarter of the time.
     """
+    changes = {"steps_per_token": 4} | changes
     changes["frames"] = {"pair_frames": True} | changes.get("frames", {})
     return _from_size("tiny", _TINY, tokenizer, statistics, **changes)
 
@@ -102,7 +104,9 @@ def _from_size(
     base_size = len(tokenizer)
     ids = extend_tokenizer(tokenizer, future_bins, history_bins)
     frames = dataclasses.replace(FrameSettings(), **changes.pop("frames", {}))
-    tokens = TrajectoryTokenSettings.corrected(statistics.token_min, statistics.token_max)
+    tokens = TrajectoryTokenSettings.corrected(
+        statistics.token_min, statistics.token_max, changes.pop("steps_per_token", 1)
+    )
     values: dict[str, Any] = {
         "preset": name,
         "vlm_config": _vlm_config(size, len(tokenizer), ids, frames),
@@ -120,6 +124,7 @@ def _from_size(
         "future_bins": future_bins,
         "history_bins": history_bins,
         "tokens_per_history_traj": tokens.tokens_per_history_traj,
+        "tokens_per_future_traj": tokens.tokens_per_future_traj,
         "special_token_ids": ids,
     }  # fmt: skip
     return StudentConfig(**(values | changes))

@@ -48,21 +48,28 @@ def trajectory_strings(count: int) -> list[str]:
 
 
 class FutureTokens:
-    """bin = round((a - min) / (max - min) * (bins - 1)), flattened a_0, kappa_0, a_1, kappa_1, ...: 128 tokens."""
+    """bin = round((a - min) / (max - min) * (bins - 1)), flattened a_0, kappa_0, a_1, kappa_1, ...: 2 * 64 / S tokens.
+
+    a_i is the mean of the S = `steps_per_token` actions of its group, which are read back as S equal ones: speed and
+    heading at the group's end are kept exactly. S = 1 is the released layout of 128 tokens.
+    """
 
     def __init__(self, settings: TrajectoryTokenSettings, bins: int):
         self.low = np.asarray(settings.future_dims_min, np.float64)
         self.high = np.asarray(settings.future_dims_max, np.float64)
-        self.bins = bins
+        self.bins, self.steps = bins, settings.steps_per_token
 
     def encode(self, actions: NDArray) -> NDArray[np.int64]:
-        """Normalised actions (..., 64, 2) to bins (..., 128); half to even, clamped."""
-        return _to_bins(actions, self.low, self.high, self.bins).reshape(*np.shape(actions)[:-2], 2 * FUTURE_STEPS)
+        """Normalised actions (..., 64, 2) to bins (..., 128 / S); half to even, clamped."""
+        leading = np.shape(actions)[:-2]
+        if self.steps > 1:
+            actions = np.reshape(actions, (*leading, FUTURE_STEPS // self.steps, self.steps, 2)).mean(axis=-2)
+        return _to_bins(actions, self.low, self.high, self.bins).reshape(*leading, -1)
 
     def decode(self, bins: NDArray) -> NDArray[np.float64]:
-        """Bins (..., 128) to normalised actions (..., 64, 2)."""
-        pairs = np.asarray(bins).reshape(*np.shape(bins)[:-1], FUTURE_STEPS, 2)
-        return self.low + pairs / (self.bins - 1) * (self.high - self.low)
+        """Bins (..., 128 / S) to normalised actions (..., 64, 2)."""
+        pairs = np.asarray(bins).reshape(*np.shape(bins)[:-1], FUTURE_STEPS // self.steps, 2)
+        return (self.low + pairs / (self.bins - 1) * (self.high - self.low)).repeat(self.steps, axis=-2)
 
 
 class HistoryTokens:

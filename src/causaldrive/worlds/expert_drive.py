@@ -74,13 +74,16 @@ def _distance_m(state: WorldState, name: str | None) -> float:
 
 
 def draw_disturbance(spec: SceneSpec, share: float) -> Disturbance | None:
-    """A disturbance for `share` of all scenes, None for the others; decided by the seed."""
+    """A disturbance for `share` of all scenes, None for the others; decided by the seed.
+
+    One push a drive, and early: no moment whose next 6.4 s hold a push can be learnt from, so a second one would spoil
+    the way back from the first, and one near the end would have no way back.
+    """
     rng = np.random.default_rng([spec.seed, 7, int(spec.harmless)])
     if rng.random() >= share:
         return None
-    times = np.sort(rng.uniform(2.0, 14.0, size=int(rng.integers(2, 5))))
-    pushes = tuple(_draw_push(rng, float(t)) for t in times)
-    return Disturbance(float(rng.uniform(-0.8, 0.8)), float(rng.uniform(-0.05, 0.05)), pushes)
+    push = _draw_push(rng, float(rng.uniform(1.0, 6.0)))
+    return Disturbance(float(rng.uniform(-0.9, 0.9)), float(rng.uniform(-0.08, 0.08)), (push,))
 
 
 def _draw_push(rng: np.random.Generator, start_s: float) -> Push:
