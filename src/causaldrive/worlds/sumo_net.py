@@ -28,6 +28,7 @@ POINT_EVERY_M = 2.0
 DEFAULT_LANE_M = 3.2
 _HEAD_HEIGHT_M, _HEAD_BEYOND_M, _HEAD_ASIDE_M = 4.1, 7.5, 0.4
 _ROUTE_SMOOTH_M = 1.5
+_LEAST_LANE_M = 0.02
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Network:
     links: tuple[Link, ...]
     ends: dict[str, tuple[str, str]]  # junctions at the start and the end of each edge
     sidewalks: dict[str, float] = field(default_factory=dict)  # edges with a lane for people -> its length
+    programs: dict[str, tuple[str, ...]] = field(default_factory=dict)  # signal -> a letter a link, for each phase
 
     @cached_property
     def links_from(self) -> dict[str, list[Link]]:
@@ -113,7 +115,8 @@ def read_network(path: Path) -> Network:
     waits |= {link.from_lane for link in links if link.via and link.via[0] in road.right_of_way and link.has_sign(road)}
     road.stop_lines.update({lane: _stop_line(road.lanes[lane]) for lane in sorted(waits)})
     ends = {str(e.get("id")): (str(e.get("from")), str(e.get("to"))) for e in root.iter("edge") if e.get("from")}
-    return Network(path, road, lane_ids, links, ends, sidewalks)
+    programs = {str(e.get("id")): tuple(str(p.get("state")) for p in e.iter("phase")) for e in root.iter("tlLogic")}
+    return Network(path, road, lane_ids, links, ends, sidewalks, programs)
 
 
 def _root(path: Path) -> ET.Element:
@@ -138,6 +141,8 @@ def _lanes(root: ET.Element) -> tuple[dict[str, Lane], dict[str, tuple[str, ...]
             continue
         drivable = [lane for lane in edge.findall("lane") if _kind(lane) is not None]
         for place, element in enumerate(drivable):
+            if role == "internal" and arc_lengths(_points(element.get("shape", "")))[-1] < _LEAST_LANE_M:
+                continue  # real maps have junctions without extent: edge meets edge
             lane = _lane(element, role == "internal", place, [str(e.get("id")) for e in drivable])
             lanes[lane.lane_id] = lane
         if role == "normal" and any(_kind(e) == "vehicle" for e in drivable):
@@ -178,12 +183,13 @@ def _links(root: ET.Element, lanes: dict[str, Lane]) -> tuple[Link, ...]:
         start, end = f"{element.get('from')}_{element.get('fromLane')}", f"{element.get('to')}_{element.get('toLane')}"
         if str(element.get("from"))[0] == ":" or start not in lanes or end not in lanes:
             continue
-        via, at = [], element.get("via")
-        while at is not None and at in lanes and at not in via:
-            via.append(at)
+        chain, at = [], element.get("via")
+        while at is not None and at not in chain:
+            chain.append(at)
             edge, _, index = at.rpartition("_")
             step = inner.get((edge, index))
             at = step.get("via") if step is not None else None
+        via = [lane for lane in chain if lane in lanes]
         turn = wrap_angle(_start_yaw(lanes[end].centre_xy_m) - _end_pose(lanes[start].centre_xy_m)[2])
         found.append(Link(
             str(element.get("from")), str(element.get("to")), start, end, tuple(via), element.get("state", "M"),

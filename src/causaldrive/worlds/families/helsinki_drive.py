@@ -1,0 +1,61 @@
+"""A drive through central Helsinki as OpenStreetMap has it, among 40 cars and people; the first light is red; harmless:
+it is green and stays so.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from causaldrive.worlds.families.sumo_draft import SumoDraft, draw_sumo_draft, network_named
+from causaldrive.worlds.families.town_drive import add_people, add_traffic, ego_way
+from causaldrive.worlds.sumo_net import Link, Network
+from causaldrive.worlds.sumo_plan import SignalStart
+
+DESCRIPTION = "a drive through central Helsinki (OpenStreetMap), the first light is red; harmless: it is green"
+FOCUS_KIND = "red_light"
+_AGENTS, _WALKERS = 40, 12
+_LEAST_FIRST_M, _LEAST_WAY_M = 45.0, 150.0
+_RED_S, _GREEN_S, _OTHERS_S = (6.0, 10.0), 40.0, (3.0, 30.0)
+
+
+def draw(rng: np.random.Generator, harmless: bool) -> SumoDraft:
+    network = network_named("helsinki")
+    edges, link = _signalled_way(rng, network)
+    limit = min(network.road.lanes[network.lane_ids[edge][0]].speed_limit_mps for edge in edges)
+    target = min(float(rng.uniform(8.0, 10.5)), limit)
+    draft = draw_sumo_draft(rng, "helsinki", edges, target, float(rng.uniform(5.0, 7.0)))
+    draft.focus_id, draft.duration_s = f"light_{link.from_lane}", 40.0
+    _start_signals(draft, link, harmless)
+    add_people(draft, _WALKERS)
+    add_traffic(draft, _AGENTS - len(draft.walkers))
+    return draft
+
+
+def _signalled_way(rng: np.random.Generator, network: Network) -> tuple[tuple[str, ...], Link]:
+    """A way whose first edge is long and ends at a light that has both colours for it, and the link over that light."""
+    while True:
+        first = str(rng.choice([e for e in sorted(network.lane_ids) if network.length_m(e) >= _LEAST_FIRST_M]))
+        edges = ego_way(rng, network, first)
+        if len(edges) < 2 or sum(network.length_m(edge) for edge in edges) < _LEAST_WAY_M:
+            continue
+        lane = network.lanes_through(edges)[0]
+        links = [k for k in network.links_from[first] if k.to_edge == edges[1] and k.from_lane == lane and k.signal]
+        if links and all(phases_with(network, links[0], letters) for letters in ("r", "Gg")):
+            return edges, links[0]
+
+
+def phases_with(network: Network, link: Link, letters: str) -> list[int]:
+    """Phases of the link's signal that show it one of `letters` and nobody yellow."""
+    phases = network.programs.get(link.signal or "", ())
+    return [k for k, word in enumerate(phases) if word[link.signal_index] in letters and "y" not in word.lower()]
+
+
+def _start_signals(draft: SumoDraft, link: Link, harmless: bool) -> None:
+    """The ego's first light is red for a while, or green for long; the other signals start anywhere."""
+    rng, network = draft.rng, draft.network
+    for signal in sorted(network.programs):
+        phase, lasts = int(rng.integers(len(network.programs[signal]))), float(rng.uniform(*_OTHERS_S))
+        if signal == link.signal:
+            phase = phases_with(network, link, "Gg")[0] if harmless else phases_with(network, link, "r")[-1]
+            lasts = _GREEN_S if harmless else float(rng.uniform(*_RED_S))
+        draft.signals.append(SignalStart(signal, phase, lasts))
