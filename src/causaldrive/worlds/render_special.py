@@ -38,19 +38,17 @@ def emergency_body(size_m: Size, rgb: RGB) -> Mesh:
 
 
 def _checks(a: float, b: float, height_m: float) -> Mesh:
-    """Two rows of red and yellow squares along both sides and across both ends."""
-    low, step = 0.3 * height_m, 0.15 * height_m
+    """Red and yellow squares along both sides, one of each across the rear."""
+    low, high = 0.3 * height_m, 0.54 * height_m
     quads, colours = [], []
-    for row in range(2):
-        z0, z1 = low + row * step, low + (row + 1) * step
-        for k, (u0, u1) in enumerate(itertools.pairwise(np.linspace(-0.95, 0.7, 8).tolist())):
-            sides = [[(u0 * a, y, z0), (u1 * a, y, z0), (u1 * a, y, z1), (u0 * a, y, z1)] for y in (-b - 0.03, b + 0.03)]
-            quads += [sides[0], sides[1][::-1]]
-            colours += 2 * [(STRIPE_RGB, CHECK_RGB)[(k + row) % 2]]
-        for k, (u0, u1) in enumerate(itertools.pairwise(np.linspace(-0.9, 0.9, 5).tolist())):
-            quads.append([(-a - 0.05, u1 * b, z0 + step), (-a - 0.05, u0 * b, z0 + step),
-                          (-a - 0.05, u0 * b, z1 + step), (-a - 0.05, u1 * b, z1 + step)])  # fmt: skip
-            colours.append((STRIPE_RGB, CHECK_RGB)[(k + row) % 2])
+    for k, (u0, u1) in enumerate(itertools.pairwise(np.linspace(-0.95, 0.6, 6).tolist())):
+        for y, (x0, x1) in ((-b - 0.03, (u0 * a, u1 * a)), (b + 0.03, (u1 * a, u0 * a))):
+            quads.append([(x0, y, low), (x1, y, low), (x1, y, high), (x0, y, high)])
+            colours.append((STRIPE_RGB, CHECK_RGB)[k % 2])
+    low, high, x = 0.44 * height_m, 0.7 * height_m, -a - 0.05
+    for (y0, y1), rgb in (((0.9 * b, 0.0), STRIPE_RGB), ((0.0, -0.9 * b), CHECK_RGB)):
+        quads.append([(x, y0, low), (x, y1, low), (x, y1, high), (x, y0, high)])
+        colours.append(rgb)
     return polygons(np.array(quads, float), np.array(colours))
 
 

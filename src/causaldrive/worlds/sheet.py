@@ -1,7 +1,8 @@
 """The command `worlds sheet`: one picture of all families, a cause scene beside a harmless one.
 
-Lets the expert drive each scene and draws the camera's own picture, pixel for pixel, of the moment that shows most of what
-the family is about; what only a rear camera sees is shown in a corner. Writes one picture. Knows nothing of recordings.
+Lets the expert drive each scene and draws the camera's own picture, pixel for pixel, of the moment that shows most of
+what the family is about; what only a rear camera sees is shown in a corner. Writes one picture. Knows nothing of
+recordings.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from causaldrive.worlds.telling import best_moment, rear_camera
 
 _TITLE_PX, _GAP_PX, _PAIRS_A_ROW, _INSET_SHARE = 30, 8, 3, 0.42
 _LONGEST_S = 14.0
+_LATER_TICKS = 15  # who does not brake for a piece of road is nearer to it a little later
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
@@ -72,7 +74,7 @@ def _pair(family: str, seed: int, renderer: Renderer) -> Image.Image:
     at = None
     for column, harmless in enumerate((False, True)):
         shown = panel(SceneSpec(family, seed, harmless), renderer, at)
-        at = shown.tick
+        at = shown.tick + _LATER_TICKS
         pair.paste(_with_inset(shown), (column * width, _TITLE_PX))
         pen.text((column * width + 2, 14), shown.reason[:54], (40, 90, 40) if harmless else (150, 20, 20))
     return pair

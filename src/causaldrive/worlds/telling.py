@@ -1,7 +1,7 @@
 """How much of a cause a camera shows, and at which moment of a drive it shows most.
 
-Measured in the picture itself: 'pixels that change when the thing is taken out of the state', so that what stands behind
-something, lies off the picture or is too small counts for what it is. Knows nothing of families or files.
+Measured in the picture itself: 'pixels that change when the thing is taken out of the state', so that what stands
+behind something, lies off the picture or is too small counts for what it is. Knows nothing of families or files.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def visible(scene: RenderedScene, state: WorldState, name: str, camera: Camera |
 
 
 def best_moment(driven: Drive, scene: RenderedScene, else_at: int | None = None) -> Moment:
-    """Where to look: of the ticks at which the focus is named as cause (all ticks where it never is), the first one that
+    """Where to look: of the ticks at which the focus is named as cause (all ticks where it never is), the first that
     shows most of it. A cause no front camera sees is looked for in the rear one. Where the road itself is the focus and
     never named, it is `else_at` (the middle when None).
     """

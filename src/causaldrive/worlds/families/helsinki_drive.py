@@ -1,5 +1,5 @@
 """A drive through central Helsinki as OpenStreetMap has it, among 40 cars and people; the first light is red; harmless:
-it is green and stays so.
+all lights on the way are green and stay so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from causaldrive.worlds.families.town_drive import add_people, add_traffic, ego_
 from causaldrive.worlds.sumo_net import Link, Network
 from causaldrive.worlds.sumo_plan import SignalStart
 
-DESCRIPTION = "a drive through central Helsinki (OpenStreetMap), the first light is red; harmless: it is green"
+DESCRIPTION = "a drive through central Helsinki (OpenStreetMap), the first light is red; harmless: all are green"
 FOCUS_KIND = "red_light"
 _AGENTS, _WALKERS = 40, 12
 _LEAST_FIRST_M, _LEAST_WAY_M = 45.0, 150.0
@@ -25,7 +25,7 @@ def draw(rng: np.random.Generator, harmless: bool) -> SumoDraft:
     target = min(float(rng.uniform(8.0, 10.5)), limit)
     draft = draw_sumo_draft(rng, "helsinki", edges, target, float(rng.uniform(5.0, 7.0)))
     draft.focus_id, draft.duration_s = f"light_{link.from_lane}", 40.0
-    _start_signals(draft, link, harmless)
+    _start_signals(draft, network.links_through(edges) if harmless else [link], harmless)
     add_people(draft, _WALKERS)
     add_traffic(draft, _AGENTS - len(draft.walkers))
     return draft
@@ -38,10 +38,9 @@ def _signalled_way(rng: np.random.Generator, network: Network) -> tuple[tuple[st
         edges = ego_way(rng, network, first)
         if len(edges) < 2 or sum(network.length_m(edge) for edge in edges) < _LEAST_WAY_M:
             continue
-        lane = network.lanes_through(edges)[0]
-        links = [k for k in network.links_from[first] if k.to_edge == edges[1] and k.from_lane == lane and k.signal]
-        if links and all(phases_with(network, links[0], letters) for letters in ("r", "Gg")):
-            return edges, links[0]
+        link = network.links_through(edges)[0]
+        if link.signal and all(phases_with(network, link, letters) for letters in ("r", "Gg")):
+            return edges, link
 
 
 def phases_with(network: Network, link: Link, letters: str) -> list[int]:
@@ -50,12 +49,12 @@ def phases_with(network: Network, link: Link, letters: str) -> list[int]:
     return [k for k, word in enumerate(phases) if word[link.signal_index] in letters and "y" not in word.lower()]
 
 
-def _start_signals(draft: SumoDraft, link: Link, harmless: bool) -> None:
-    """The ego's first light is red for a while, or green for long; the other signals start anywhere."""
+def _start_signals(draft: SumoDraft, links: list[Link], green: bool) -> None:
+    """The signals of `links` are green for long, or red for a while; the others start anywhere."""
     rng, network = draft.rng, draft.network
+    shown = {link.signal: phases_with(network, link, "Gg" if green else "r") for link in links}
     for signal in sorted(network.programs):
         phase, lasts = int(rng.integers(len(network.programs[signal]))), float(rng.uniform(*_OTHERS_S))
-        if signal == link.signal:
-            phase = phases_with(network, link, "Gg")[0] if harmless else phases_with(network, link, "r")[-1]
-            lasts = _GREEN_S if harmless else float(rng.uniform(*_RED_S))
+        if shown.get(signal):
+            phase, lasts = shown[signal][0 if green else -1], _GREEN_S if green else float(rng.uniform(*_RED_S))
         draft.signals.append(SignalStart(signal, phase, lasts))
