@@ -38,15 +38,20 @@ def _signalled_way(rng: np.random.Generator, network: Network) -> tuple[tuple[st
         edges = ego_way(rng, network, first)
         if len(edges) < 2 or sum(network.length_m(edge) for edge in edges) < _LEAST_WAY_M:
             continue
-        link = network.links_through(edges)[0]
-        if link.signal and all(phases_with(network, link, letters) for letters in ("r", "Gg")):
+        link, *later = network.links_through(edges)
+        signalled = [k for k in (link, *later) if k.signal]
+        if not link.signal or not phases_with(network, link, "r") or len({k.signal for k in signalled}) < len(signalled):
+            continue  # one signal over two places of the way may never be green for both
+        if all(phases_with(network, k, "Gg") for k in signalled):
             return edges, link
 
 
 def phases_with(network: Network, link: Link, letters: str) -> list[int]:
-    """Phases of the link's signal that show it one of `letters` and nobody yellow."""
+    """Phases of the link's signal that show it one of `letters`, also at the head over its lane, and nobody yellow."""
     phases = network.programs.get(link.signal or "", ())
-    return [k for k, word in enumerate(phases) if word[link.signal_index] in letters and "y" not in word.lower()]
+    shown = {int(head.group.rpartition("/")[2]) for head in network.heads() if head.lane_id == link.from_lane}
+    return [k for k, word in enumerate(phases)
+            if all(word[index] in letters for index in {link.signal_index, *shown}) and "y" not in word.lower()]  # fmt: skip
 
 
 def _start_signals(draft: SumoDraft, links: list[Link], green: bool) -> None:
