@@ -187,8 +187,16 @@ def _rings(part: shapely.Geometry, rgb: tuple[int, int, int]) -> list[Mesh]:
             inside = shapely.contains(polygon, shapely.centroid(triangles))
             meshes += [flat_ring(shapely.get_coordinates(t)[:-1], rgb) for t in triangles[inside]]
         else:
-            meshes.append(flat_ring(shapely.get_coordinates(polygon)[:-1], rgb))
+            meshes.append(flat_ring(_without_doubles(shapely.get_coordinates(polygon)[:-1]), rgb))
     return meshes
+
+
+def _without_doubles(ring_xy_m: np.ndarray) -> np.ndarray:
+    """The ring without points within 5 mm of the one before, where any are within 1 mm: the triangulator, given corners
+    as close as buffers of real junctions have them, never comes back.
+    """
+    gaps = np.linalg.norm(ring_xy_m - np.roll(ring_xy_m, 1, axis=0), axis=1)
+    return ring_xy_m if gaps.min() >= 1e-3 else ring_xy_m[gaps >= 5e-3]
 
 
 def marked_lines(road: RoadMap) -> Iterator[tuple[np.ndarray, str]]:
