@@ -40,7 +40,11 @@ def _signalled_way(rng: np.random.Generator, network: Network) -> tuple[tuple[st
             continue
         link, *later = network.links_through(edges)
         signalled = [k for k in (link, *later) if k.signal]
-        if not link.signal or not phases_with(network, link, "r") or len({k.signal for k in signalled}) < len(signalled):
+        if (
+            not link.signal
+            or not phases_with(network, link, "r")
+            or len({k.signal for k in signalled}) < len(signalled)
+        ):
             continue  # one signal over two places of the way may never be green for both
         if all(phases_with(network, k, "Gg") for k in signalled):
             return edges, link
