@@ -54,8 +54,9 @@ def phases_with(network: Network, link: Link, letters: str) -> list[int]:
     """Phases of the link's signal that show it one of `letters`, also at the head over its lane, and nobody yellow."""
     phases = network.programs.get(link.signal or "", ())
     shown = {int(head.group.rpartition("/")[2]) for head in network.heads() if head.lane_id == link.from_lane}
+    indices = {link.signal_index, *shown}
     return [k for k, word in enumerate(phases)
-            if all(word[index] in letters for index in {link.signal_index, *shown}) and "y" not in word.lower()]  # fmt: skip
+            if "y" not in word.lower() and all(word[index] in letters for index in indices)]  # fmt: skip
 
 
 def _start_signals(draft: SumoDraft, links: list[Link], green: bool) -> None:
