@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import Event
 
 import numpy as np
 import pytest
@@ -126,6 +127,20 @@ def test_a_broken_scene_and_a_failing_policy_are_counted_apart(policy):
     assert broken[0].failure is None and broken[0].result.score is not None
     assert broken[1].failure == "policy failed: RuntimeError: lost" and broken[1].result is None
     assert [r.failure for r in broken[2:]] == ["scene broke: the road is missing"] * 2
+
+
+def test_a_policy_that_stalls_ends_its_own_drive_and_the_others_go_on(policy):
+    class Stalls(StudentPolicy):
+        def plan(self, observations, members):
+            if members == [1]:
+                Event().wait()
+            return [RuntimeError("lost")] * len(observations)
+
+    stalling = Stalls(policy.model, policy.processor, POLICY)
+    pool = ToyPool(replace(SETTINGS, decision_limit_s=2.0))
+    failures = [r.failure for r in roll(jobs_of(draw_specs(1, 500_000), 3), stalling, pool, 1, "test")]
+    assert failures[0] == failures[2] == "policy failed: RuntimeError: lost"
+    assert failures[1] is not None and "no plan for 1 observations within 2 s" in failures[1]
 
 
 def test_a_text_cut_by_length_does_not_learn_its_forced_end(student):

@@ -121,6 +121,8 @@ def _kill_after_first_round(student: Path, out: Path) -> None:
     ({"families": ("cut_on",)}, "Did you mean cut_in"),
     ({"group_size": 1}, "--group-size is 1, at least 2 drives to compare expected"),
     ({"learning_rate": 0.0}, "--learning-rate is 0.0"),
+    ({"decision_limit_s": 0.0}, "--decision-limit-s is 0.0, a number above 0"),
+    ({"latency_s": 0.7}, "--latency-s is 0.7, from 0 to --decision-every-s"),
     ({"decision_every_s": 0.25}, "--decision-every-s is 0.25, a multiple of 0.1 s"),
     ({"anchor_labels": Path("x")}, "both --anchor-recordings and --anchor-labels, or neither"),
     ({"first_seed": 1_000_000}, "1000000 is of the validate split"),

@@ -25,10 +25,16 @@ ROAD = """<?xml version="1.0"?>
 """
 
 
-def test_the_shipped_quarter_is_what_its_source_converts_to(tmp_path):
-    source = NETWORKS / "sources" / "quarter.osm"
-    convert(source, kind_of(source), tmp_path / "quarter.net.xml")
-    assert (tmp_path / "quarter.net.xml").read_bytes() == (NETWORKS / "quarter.net.xml").read_bytes()
+@pytest.mark.parametrize("name", ["quarter", "helsinki"])
+def test_the_shipped_networks_are_what_their_sources_convert_to(tmp_path, name):
+    source = NETWORKS / "sources" / f"{name}.osm"
+    convert(source, kind_of(source), tmp_path / "made.net.xml")
+    assert (tmp_path / "made.net.xml").read_bytes() == (NETWORKS / f"{name}.net.xml").read_bytes()
+
+
+def test_an_extract_says_whose_it_is():
+    head = (NETWORKS / "sources" / "helsinki.osm").read_text()[:400]
+    assert "OpenStreetMap contributors" in head and "ODbL" in head
 
 
 def test_opendrive_becomes_lanes_of_the_same_width_and_length(tmp_path):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import shapely
 from drawing import straight_road
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causaldrive.clips.types import Lane, RoadMap
 from causaldrive.ground.words import AGENT_CATEGORIES
+from causaldrive.worlds.families.sumo_draft import network_named
 from causaldrive.worlds.render_agents import body_mesh
 from causaldrive.worlds.render_lights import _stand, lamp_mesh
 from causaldrive.worlds.render_mesh import block, by_cell, flat_ring, join
@@ -79,3 +81,14 @@ def test_flat_layers_are_all_lit_from_above():
     road = straight_road()
     for mesh in (pavement(road), asphalt(road), paint(road)):
         assert len(mesh) and (mesh.normal == [0, 0, 1]).all() and (mesh.xyz_m[:, 2] == 0).all()
+
+
+def test_junctions_of_a_real_map_are_filled_whole():
+    """Their buffers have corners that lie on each other, on which a triangulator never ends."""
+    road = network_named("helsinki").road
+    mesh = asphalt(RoadMap(drivable=road.drivable))
+    corners = mesh.xyz_m[mesh.triangles][:, :, :2]
+    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    area = 0.5 * np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()
+    assert area == pytest.approx(sum(shapely.Polygon(ring).area for ring in road.drivable.values()), rel=1e-4)
+    assert len(pavement(road)) > 5_000

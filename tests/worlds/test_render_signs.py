@@ -45,3 +45,15 @@ def test_a_sign_stands_beside_its_lane_once():
     assert len(mesh) == 4 * len(signs(RoadMap(road.lanes, right_of_way=dict(list(road.right_of_way.items())[:1]))))
     assert np.isfinite(mesh.xyz_m).all() and mesh.xyz_m[:, 2].max() < 3.5
     assert len(signs(RoadMap())) == 0
+
+
+def test_the_word_stop_is_read_on_the_sign(renderer):
+    context = context_on("four_way_stop", ("s_in", "n_out"))
+    scene = renderer.open(context)
+    picture = scene.render(view(context, line_end_m("four_way_stop", "s_in") - 9.0, 0.0)[-1]).astype(int)
+    scene.close()
+    red = (picture[..., 0] > 110) & (picture[..., 1] < 60)
+    rows, columns = (np.flatnonzero(red.any(axis=axis)) for axis in (1, 0))
+    inside = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    middle = inside[len(inside) // 3 : -(len(inside) // 3), inside.shape[1] // 5 : -(inside.shape[1] // 5)]
+    assert (middle.min(axis=-1) > 150).sum() > 20

@@ -51,16 +51,25 @@ class EvaluateConfig:
     samples: int = 6  # trajectories a moment; the K of minADE
     duration_s: float = 14.0  # of a drive
     decision_every_s: float = 0.5  # one query of the policy per this time
+    decision_limit_s: float = 60.0  # a policy that takes longer per decision has stalled: its drives fail
+    latency_s: float = 0.0  # a plan is driven this long after what it was made from was seen; the one before goes on
+    track: bool = True  # steer back to the plan where the car is off it; --no-track: the plan's own controls alone
     workers: int = 2  # world processes
     batch: int = 48  # moments or drives that a student answers at once
     seed: int = 0  # of sampling and of the bootstrap
     videos: int = 6  # scenes to film with the last student
     replay: bool = False  # also drive the recordings themselves as closed-loop log replay
+    reactive_log: bool = False  # in a replayed log the others brake for the ego; else they follow the log by time
 
     def validate(self) -> None:
         """Raises UserError for numbers out of range and seeds of the wrong split."""
-        for name in ("open_loop_limit", "samples", "workers", "batch", "duration_s", "decision_every_s"):
+        for name in ("open_loop_limit", "samples", "workers", "batch", "duration_s", "decision_every_s",
+                     "decision_limit_s"):  # fmt: skip
             _expect(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+        fits = 0.0 <= self.latency_s <= self.decision_every_s
+        _expect("latency_s", self.latency_s, fits, f"from 0 to --decision-every-s ({self.decision_every_s})")
+        if self.reactive_log and not self.replay:
+            raise UserError("evaluate: --reactive-log is about replayed logs; give --replay too, or leave it out.")
         if self.mode not in MODES:
             raise unknown_name("evaluate: mode", self.mode, MODES)
         for name in ("closed_loop_scenes", "videos", "seed"):
@@ -112,7 +121,9 @@ class _Evaluation:
 
     def carry_out(self) -> None:
         c = self.config
-        settings = DriveSettings(decision_every_s=c.decision_every_s, duration_s=c.duration_s)
+        settings = DriveSettings(decision_every_s=c.decision_every_s, duration_s=c.duration_s, track=c.track,
+                                 latency_s=c.latency_s, decision_limit_s=c.decision_limit_s,
+                                 reactive_log=c.reactive_log)  # fmt: skip
         with Fleet(settings, c.workers, c.batch) as self.fleet:
             self._measure()
         results = self._results()

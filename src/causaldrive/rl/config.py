@@ -28,6 +28,8 @@ class RlConfig:
     families: tuple[str, ...] = ()  # families of scenes; empty: all
     duration_s: float = 8.0  # of one drive, 1.6 s warm-up included
     decision_every_s: float = 0.5  # between two queries of the student
+    decision_limit_s: float = 60.0  # a student that takes longer per decision has stalled: its drives fail
+    latency_s: float = 0.0  # a plan is driven this long after what it was made from was seen
     temperature: float = 0.8  # of the words while learning; no top-p cut, so that ratios are exact
     max_trace_tokens: int = 40  # longer text is cut and its cut is not learnt from
     flow_steps: int = 10  # denoising steps of the decoder
@@ -69,7 +71,7 @@ class RlConfig:
                 raise unknown_name(f"rl: {name}", getattr(self, name), options)
         for name in ("iterations", "scenes_per_iteration", "epochs", "minibatch", "workers", "batch", "anchor_batch",
                      "max_trace_tokens", "flow_steps", "temperature", "learning_rate", "clip_norm",
-                     "beta"):  # fmt: skip
+                     "beta", "decision_limit_s"):  # fmt: skip
             self._expect(name, getattr(self, name) > 0, "a number above 0")
         for name in ("noise_temperature", "clip_low", "clip_high", "decoder_clip", "kl_weight", "drive_weight",
                      "reasoning_weight", "consistency_weight", "balance", "anchor_weight", "probe_scenes",
@@ -79,6 +81,8 @@ class RlConfig:
         self._expect("duration_s", self.duration_s >= 2.5, "at least 2.5 s, of which 1.6 s are warm-up")
         ticks = self.decision_every_s * 10
         self._expect("decision_every_s", ticks >= 1 and abs(ticks - round(ticks)) < 1e-6, "a multiple of 0.1 s")
+        fits = 0.0 <= self.latency_s <= self.decision_every_s
+        self._expect("latency_s", fits, f"from 0 to --decision-every-s ({self.decision_every_s})")
         self._expect("sde_noise", self.sde_noise > 0 or not self.train_decoder, "above 0 to train the decoder")
         both = (self.anchor_recordings is None) == (self.anchor_labels is None)
         self._expect("anchor_labels", both, "both --anchor-recordings and --anchor-labels, or neither,")

@@ -2,7 +2,7 @@
 
 Each scene is driven by `group_size` members that differ only in their random numbers. Kept per decision: the sample
 as the policy saw it, the tokens that it wrote, and their log-probabilities when they were written. A scene that breaks
-or a policy that raises makes a rollout with a failure, counted apart. Knows nothing of rewards.
+or a policy that raises or stalls makes a rollout with a failure, counted apart. Knows nothing of rewards.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from causaldrive.ground.progress import Meter
 from causaldrive.rl.policy import StudentPolicy, sample_of
 from causaldrive.student.generate import Generated
 from causaldrive.worlds.episode import EpisodeResult, Observation, Plan, Spec
-from causaldrive.worlds.pool import BrokenScene, Reply, WorldPool
+from causaldrive.worlds.pool import Asked, BrokenScene, Reply, WorldPool
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,27 @@ def jobs_of(specs: Sequence[Spec], group_size: int) -> list[Job]:
 def roll(jobs: Sequence[Job], policy: StudentPolicy, pool: WorldPool, batch: int, label: str) -> list[Rollout]:
     """Drive every job to its end, at most `batch` side by side; rollouts come in the order of the jobs."""
     rollouts = [Rollout(job) for job in jobs]
-    with Meter(label, total=len(jobs), unit="drives") as meter:
+    asked = Asked(_Members(policy), pool.settings)
+    with Meter(label, total=len(jobs), unit="drives") as meter, asked:
         for start in range(0, len(jobs), batch):
-            for _ in _roll_together(rollouts[start : start + batch], policy, pool):
+            for _ in _roll_together(rollouts[start : start + batch], policy, asked, pool):
                 meter.advance()
     return rollouts
 
 
-def _roll_together(rollouts: Sequence[Rollout], policy: StudentPolicy, pool: WorldPool) -> Iterator[Rollout]:
+class _Members:
+    """A student asked with the member of its group beside each observation."""
+
+    def __init__(self, policy: StudentPolicy):
+        self.policy = policy
+
+    def act(self, observations: Sequence[tuple[Observation, int]]) -> list[Plan | Exception]:
+        return self.policy.plan([seen for seen, _ in observations], [member for _, member in observations])
+
+
+def _roll_together(
+    rollouts: Sequence[Rollout], policy: StudentPolicy, asked: Asked, pool: WorldPool
+) -> Iterator[Rollout]:
     """Advance all of them step by step; yields each as it ends."""
     replies: dict[int, Reply] = pool.start([(key, rollout.job.spec) for key, rollout in enumerate(rollouts)])
     while replies:
@@ -76,14 +89,14 @@ def _roll_together(rollouts: Sequence[Rollout], policy: StudentPolicy, pool: Wor
                 seeing[key] = reply
             else:
                 yield _close(rollouts[key], reply)
-        replies = _advance(rollouts, seeing, policy, pool) if seeing else {}
+        replies = _advance(rollouts, seeing, policy, asked, pool) if seeing else {}
 
 
 def _advance(
-    rollouts: Sequence[Rollout], seeing: dict[int, Observation], policy: StudentPolicy, pool: WorldPool
+    rollouts: Sequence[Rollout], seeing: dict[int, Observation], policy: StudentPolicy, asked: Asked, pool: WorldPool
 ) -> dict[int, Reply]:
     keys = sorted(seeing)
-    plans = policy.plan([seeing[key] for key in keys], [rollouts[key].job.member for key in keys])
+    plans = asked.act([(seeing[key], rollouts[key].job.member) for key in keys])
     for key, plan in zip(keys, plans, strict=True):
         if isinstance(plan, Plan):
             rollouts[key].spoken.append(spoken_of(seeing[key], plan, policy))

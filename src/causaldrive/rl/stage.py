@@ -7,6 +7,7 @@ Reads a checkpoint (and, for an anchor, recordings and labels); writes `checkpoi
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from causaldrive.ground.runs import Run, open_run
@@ -35,7 +36,8 @@ def run(config: RlConfig) -> None:
             return
         model, processor = checkpoint.load(config.student)
         learner = Learner(model, processor, config, _anchor(config, model.config, processor))
-        settings = drive_settings_of(model.config, config.duration_s, config.decision_every_s)
+        settings = replace(drive_settings_of(model.config, config.duration_s, config.decision_every_s),
+                           decision_limit_s=config.decision_limit_s, latency_s=config.latency_s)  # fmt: skip
         engine = open_engine(config.engine, settings, config.workers, config.batch)
         try:
             ClosedLoop(config, learner, engine, specs, found).fit()

@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -252,6 +253,12 @@ def drive(
                     yield key, reply
 
 
+class Asker(Protocol):
+    """A policy, or one whose observations come with more beside them."""
+
+    def act(self, observations: Sequence[Any]) -> Sequence[Plan | Exception]: ...
+
+
 class Asked:
     """A policy whose answers are waited for no longer than `decision_limit_s` per observation.
 
@@ -259,7 +266,7 @@ class Asked:
     ends with the process), every episode of that call ends with the failure, and the next call gets a new thread.
     """
 
-    def __init__(self, policy: Policy, settings: DriveSettings):
+    def __init__(self, policy: Asker, settings: DriveSettings):
         self.policy, self.limit_s = policy, settings.decision_limit_s
         self._calls: Queue = Queue()
         self._thread: Thread | None = None
@@ -270,7 +277,7 @@ class Asked:
     def __exit__(self, *exc: object) -> None:
         self._calls.put(None)
 
-    def act(self, observations: Sequence[Observation]) -> list[Plan | Exception]:
+    def act(self, observations: Sequence[Any]) -> list[Plan | Exception]:
         """One plan per observation, or why there is none."""
         if self._thread is None:
             self._calls = Queue()
@@ -288,7 +295,7 @@ class Asked:
         return plans
 
 
-def _answer(policy: Policy, calls: Queue) -> None:
+def _answer(policy: Asker, calls: Queue) -> None:
     while (call := calls.get()) is not None:
         observations, reply = call
         try:

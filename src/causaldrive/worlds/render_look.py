@@ -45,6 +45,7 @@ class Look:
     fog: float = 0.0  # density of exponential fog, 1/m; 0.01 hides things beyond about 200 m
     sun_yaw_rad: float = 0.7  # where the sun stands, in local
     brightness: float = 1.0  # of everything that does not shine itself
+    guide_rgb: RGB | None = None  # a line of this colour is painted along the way to go; None: no line
     trees: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))  # (K, 3) x, y in local and height
 
     @property
@@ -77,7 +78,7 @@ def look_of(hints: Mapping[str, Any]) -> Look:
     Colours are 0..255. Raises UserError naming the hint that is not of its kind.
     """
     given: dict[str, Any] = {}
-    for key in ("sky_rgb", "ground_rgb"):
+    for key in ("sky_rgb", "ground_rgb", "guide_rgb"):
         if key in hints:
             given[key] = _rgb(key, hints[key])
     for key in ("fog", "sun_yaw_rad", "brightness"):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from causaldrive.worlds.render_mesh import RGB, Mesh, block, disc, frustum, join, moved, polygons, rod
+from causaldrive.worlds.render_mesh import RGB, Mesh, block, disc, frustum, join, moved, rod
+from causaldrive.worlds.render_signs import stop_face
 from causaldrive.worlds.render_vehicles import TYRE_RGB, Size
 
 SKIN_RGB, HAIR_RGB, TROUSERS_RGB, FRAME_RGB = (222, 174, 140), (58, 40, 30), (44, 52, 84), (60, 64, 70)
+VEST_RGB, LAMP_RGB = (214, 255, 40), (255, 30, 24)
 FUR_RGB, CONE_RGB, SIGN_RGB, POLE_RGB, WHITE_RGB = (
     (122, 88, 58),
     (255, 106, 20),
@@ -56,7 +58,16 @@ def cyclist_body(size_m: Size, rgb: RGB) -> Mesh:
         rod((reach, 0.0, radius), (reach - 0.15, 0.0, 0.62 * height), 0.04, FRAME_RGB, 3),
         rod((-0.15, 0.0, 0.5 * height), (reach - 0.1, 0.0, 0.52 * height), 0.04, FRAME_RGB, 3),
     ]
-    return join([*wheels, *frame, *_rider(height, 0.52 * height, reach, rgb)])
+    return join([*wheels, *frame, *_rider(height, 0.52 * height, reach, rgb), *_seen_from_behind(height, reach)])
+
+
+def _seen_from_behind(height_m: float, reach_m: float) -> list[Mesh]:
+    """What makes a cyclist one from far: a bright vest with its band, a helmet, a red lamp over the rear wheel."""
+    vest = frustum((-0.36, -0.0, -0.3, 0.3, 0.52 * height_m), (-0.12, 0.24, -0.32, 0.32, 0.84 * height_m), VEST_RGB)
+    band = block((-0.19, 0.0, 0.67 * height_m), (0.3, 0.66, 0.09 * height_m), WHITE_RGB)
+    helmet = block((0.1, 0.0, 0.97 * height_m), (0.34, 0.3, 0.1 * height_m), WHITE_RGB)
+    lamp = disc((-reach_m - 0.1, 0.0, 0.4 * height_m), (-1.0, 0.0, 0.0), 0.13, LAMP_RGB)
+    return [vest, band, helmet, lamp]
 
 
 def motorcycle_body(size_m: Size, rgb: RGB) -> Mesh:
@@ -126,22 +137,15 @@ def barrier_body(size_m: Size, rgb: RGB) -> Mesh:
 
 
 def sign_body(size_m: Size, rgb: RGB) -> Mesh:
-    """An octagon with a pale rim on a pole, the same from the front and from behind.
+    """A stop sign on a pole, the same from the front and from behind, a third larger than its box says.
 
     Logs annotate the plate alone, which then is a low box: it goes up to where such plates hang.
     """
     height = size_m[2] if size_m[2] > 1.4 else 2.3
-    radius = float(np.clip(max(size_m[:2]) / 2, 0.38, 0.6))
-    middle = height - radius
-    parts = [rod((0.0, 0.0, 0.0), (0.0, 0.0, middle), 0.05, POLE_RGB)]
-    for side in (1.0, -1.0):
-        facing = (side, 0.0, 0.0)
-        parts.append(disc((side * 0.06, 0.0, middle), facing, radius, WHITE_RGB))
-        parts.append(disc((side * 0.08, 0.0, middle), facing, 0.86 * radius, rgb))
-        bar = np.array([[0, -0.55, -0.13], [0, 0.55, -0.13], [0, 0.55, 0.13], [0, -0.55, 0.13]]) * radius
-        plate = bar[:: int(side)] + np.array([side * 0.1, 0.0, middle])
-        parts.append(polygons(plate[None], WHITE_RGB))
-    return join(parts)
+    radius = float(np.clip(0.67 * max(size_m[:2]), 0.5, 0.8))
+    face = stop_face(radius, height - radius, rgb)
+    pole = rod((0.0, 0.0, 0.0), (0.0, 0.0, height - radius), 0.05, POLE_RGB)
+    return join([pole, face, moved(face, (0.0, 0.0, 0.0), np.pi)])
 
 
 def plain_body(size_m: Size, rgb: RGB) -> Mesh:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import shapely
 
-from causaldrive.clips.geometry import arc_lengths, rotate
+from causaldrive.clips.geometry import arc_lengths, pose_on_polyline, rotate
 from causaldrive.clips.types import Lane, RoadMap
 from causaldrive.worlds.render_mesh import Mesh, empty, flat_quads, flat_ring, join
 
@@ -25,6 +25,14 @@ PAVEMENT_WIDTH_M, KERB_WIDTH_M = 2.2, 0.25
 STOP_LINE_WIDTH_M, BAR_WIDTH_M, BAR_GAP_M = 0.45, 0.5, 0.6
 LONGEST_PIECE_M = 12.0  # quads that reach behind the camera get wrong fog: keep them short
 TILE_M = 32.0
+GUIDE_WIDTH_M = 0.5
+ARROWS_BEFORE_M = (8.0, 24.0, 40.0, 56.0)  # the end of a lane
+# A shaft, its bend to the left, and the head; (3, 4, 2) with x along the lane, 5 m long.
+ARROW_M = np.array([
+    [(-2.5, -0.22), (0.4, -0.22), (0.4, 0.22), (-2.5, 0.22)],
+    [(0.1, -0.22), (0.5, -0.22), (2.0, 0.75), (1.4, 0.95)],
+    [(2.5, 0.35), (2.9, 1.6), (0.9, 1.25), (0.9, 1.25)],
+])  # fmt: skip
 
 
 def pavement(road: RoadMap) -> Mesh:
@@ -51,7 +59,37 @@ def paint(road: RoadMap) -> Mesh:
         _ribbon(np.asarray(line, float), STOP_LINE_WIDTH_M, MARK_RGB["white"]) for line in road.stop_lines.values()
     ]
     bars = [flat_quads(zebra_bars(ring), MARK_RGB["white"]) for ring in road.crosswalks.values()]
-    return join([*marks, *stops, *bars])
+    return join([*marks, *stops, *bars, *merge_arrows(road)])
+
+
+def merge_arrows(road: RoadMap) -> list[Mesh]:
+    """Arrows that bend to the left before the end of every lane that ends beside one that goes on."""
+    meshes = []
+    for lane in road.lanes.values():
+        beside = road.lanes.get(lane.left_neighbour or "")
+        if lane.successors or lane.in_junction or beside is None or not beside.successors:
+            continue
+        line = _line_up_to(road, lane)
+        arc = arc_lengths(line)
+        for before in ARROWS_BEFORE_M:
+            if arc[-1] > before + 2:
+                xy, yaw = pose_on_polyline(arc[-1] - before, line)
+                meshes.append(flat_quads(xy + rotate(ARROW_M, float(yaw)), MARK_RGB["white"]))
+    return meshes
+
+
+def _line_up_to(road: RoadMap, lane: Lane) -> np.ndarray:
+    """The centre line of a lane and of what leads straight to it, as far as the arrows reach."""
+    line = np.asarray(lane.centre_xy_m, float)
+    while lane.predecessors and arc_lengths(line)[-1] < ARROWS_BEFORE_M[-1] + 5:
+        lane = road.lanes[lane.predecessors[0]]
+        line = np.concatenate([np.asarray(lane.centre_xy_m, float)[:-1], line])
+    return line
+
+
+def guide_line(route_xy_m: np.ndarray, rgb: tuple[int, int, int]) -> Mesh:
+    """A coloured band in the middle of the lane that the way to go is in, as roads with guide lines have it."""
+    return _ribbon(_cut(_thinned(np.asarray(route_xy_m, float))), GUIDE_WIDTH_M, rgb)
 
 
 def lane_ring(lane: Lane) -> np.ndarray:
@@ -149,8 +187,16 @@ def _rings(part: shapely.Geometry, rgb: tuple[int, int, int]) -> list[Mesh]:
             inside = shapely.contains(polygon, shapely.centroid(triangles))
             meshes += [flat_ring(shapely.get_coordinates(t)[:-1], rgb) for t in triangles[inside]]
         else:
-            meshes.append(flat_ring(shapely.get_coordinates(polygon)[:-1], rgb))
+            meshes.append(flat_ring(_without_doubles(shapely.get_coordinates(polygon)[:-1]), rgb))
     return meshes
+
+
+def _without_doubles(ring_xy_m: np.ndarray) -> np.ndarray:
+    """The ring without points within 5 mm of the one before, where any are within 1 mm: the triangulator, given corners
+    as close as buffers of real junctions have them, never comes back.
+    """
+    gaps = np.linalg.norm(ring_xy_m - np.roll(ring_xy_m, 1, axis=0), axis=1)
+    return ring_xy_m if gaps.min() >= 1e-3 else ring_xy_m[gaps >= 5e-3]
 
 
 def marked_lines(road: RoadMap) -> Iterator[tuple[np.ndarray, str]]:

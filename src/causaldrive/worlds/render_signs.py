@@ -51,21 +51,26 @@ def _places(road: RoadMap) -> Iterator[tuple[RightOfWay, np.ndarray]]:
 
 def _stop_sign() -> Mesh:
     """In the sign's own frame: x is the driving direction, so its face looks to -x."""
-    rim = disc((-0.05, 0.0, HEIGHT_M), (-1.0, 0.0, 0.0), RADIUS_M, WHITE_RGB)
-    face = disc((-0.07, 0.0, HEIGHT_M), (-1.0, 0.0, 0.0), 0.92 * RADIUS_M, STOP_RGB)
-    return join([_pole(), _back(8), rim, face, _word()])
+    return join([_pole(), _back(8), stop_face(RADIUS_M, HEIGHT_M, STOP_RGB)])
 
 
-def _word() -> Mesh:
+def stop_face(radius_m: float, height_m: float, rgb: tuple[int, int, int]) -> Mesh:
+    """A white-rimmed octagon with the word STOP, looking to -x, its middle at `height_m`."""
+    rim = disc((-0.05, 0.0, height_m), (-1.0, 0.0, 0.0), radius_m, WHITE_RGB)
+    face = disc((-0.07, 0.0, height_m), (-1.0, 0.0, 0.0), 0.92 * radius_m, rgb)
+    return join([rim, face, _word(radius_m / RADIUS_M, height_m)])
+
+
+def _word(scale: float, height_m: float) -> Mesh:
     """STOP in white strokes, read from the side of -x (so that letters run to -y)."""
-    wide, tall, step = 0.2, 0.36, 0.25
+    wide, tall, step = 0.2 * scale, 0.36 * scale, 0.25 * scale
     quads = []
     for place, strokes in enumerate(_LETTERS):
         for x0, y0, x1, y1 in strokes:
-            left = 2 * step - place * step - 0.03
+            left = 2 * step - place * step - 0.03 * scale
             ys = (left - x0 * wide, left - x1 * wide)
-            zs = (HEIGHT_M + (y0 - 0.5) * tall, HEIGHT_M + (y1 - 0.5) * tall)
-            quads.append([(-0.09, ys[0], zs[0]), (-0.09, ys[0], zs[1]), (-0.09, ys[1], zs[1]), (-0.09, ys[1], zs[0])])
+            zs = (height_m + (y0 - 0.5) * tall, height_m + (y1 - 0.5) * tall)
+            quads.append([(-0.09, ys[0], zs[0]), (-0.09, ys[1], zs[0]), (-0.09, ys[1], zs[1]), (-0.09, ys[0], zs[1])])
     return polygons(np.array(quads), WHITE_RGB)
 
 

@@ -6,6 +6,8 @@ here. Knows nothing of Panda3D or of the scene.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from causaldrive.clips.types import RoadMap
@@ -14,7 +16,7 @@ from causaldrive.worlds.render_vehicles import INDICATOR_RGB, TRIM_RGB, Size, bu
 
 WARNING = 2  # `indicator` of a vehicle whose warning lights flash
 RED_RGB, BLUE_RGB, DIM_RGB, WHITE_RGB = (255, 24, 24), (60, 110, 255), (92, 16, 18), (248, 248, 248)
-STRIPE_RGB, BUMP_RGB, BUMP_MARK_RGB = (210, 30, 40), (52, 50, 50), (250, 206, 30)
+STRIPE_RGB, CHECK_RGB, BUMP_RGB, BUMP_MARK_RGB = (210, 30, 40), (250, 226, 60), (52, 50, 50), (250, 206, 30)
 BUMP_HEIGHT_M = 0.14
 
 
@@ -28,13 +30,26 @@ def school_bus_body(size_m: Size, rgb: RGB) -> Mesh:
 
 
 def emergency_body(size_m: Size, rgb: RGB) -> Mesh:
-    """A white van with red stripes and a light bar."""
+    """A white van in red and yellow checks, with a light bar."""
     length, width, height = size_m
     a, b = length / 2, width / 2
-    stripes = [block((-0.1 * a, side * (b + 0.02), 0.42 * height), (1.6 * a, 0.03, 0.32), STRIPE_RGB)
-               for side in (1, -1)]  # fmt: skip
     bar = block((0.3 * a, 0.0, height + 0.1), (0.5, 1.5 * b, 0.2), TRIM_RGB)
-    return join([truck_body(size_m, rgb), *stripes, bar])
+    return join([truck_body(size_m, rgb), _checks(a, b, height), bar])
+
+
+def _checks(a: float, b: float, height_m: float) -> Mesh:
+    """Red and yellow squares along both sides, one of each across the rear."""
+    low, high = 0.3 * height_m, 0.54 * height_m
+    quads, colours = [], []
+    for k, (u0, u1) in enumerate(itertools.pairwise(np.linspace(-0.95, 0.6, 6).tolist())):
+        for y, (x0, x1) in ((-b - 0.03, (u0 * a, u1 * a)), (b + 0.03, (u1 * a, u0 * a))):
+            quads.append([(x0, y, low), (x1, y, low), (x1, y, high), (x0, y, high)])
+            colours.append((STRIPE_RGB, CHECK_RGB)[k % 2])
+    low, high, x = 0.44 * height_m, 0.7 * height_m, -a - 0.05
+    for (y0, y1), rgb in (((0.9 * b, 0.0), STRIPE_RGB), ((0.0, -0.9 * b), CHECK_RGB)):
+        quads.append([(x, y0, low), (x, y1, low), (x, y1, high), (x, y0, high)])
+        colours.append(rgb)
+    return polygons(np.array(quads, float), np.array(colours))
 
 
 def warning_lights(size_m: Size, category: str, phase: int) -> Mesh:
@@ -69,9 +84,9 @@ def _school_lights(size_m: Size, phase: int) -> Mesh:
 def _light_bar(size_m: Size, phase: int) -> Mesh:
     a, b, height = size_m[0] / 2, size_m[1] / 2, size_m[2]
     colours = (RED_RGB, BLUE_RGB) if phase else (BLUE_RGB, RED_RGB)
-    bar = [block((0.3 * a, side * 0.4 * b, height + 0.26), (0.56, 0.74 * b, 0.36), rgb)
+    bar = [block((0.3 * a, side * 0.45 * b, height + 0.3), (0.7, 0.86 * b, 0.6), rgb)
            for side, rgb in zip((1, -1), colours, strict=True)]  # fmt: skip
-    ends = [disc((end * (a + 0.06), side * 0.7 * b, 0.86 * height), (end, 0.0, 0.0), 0.2, rgb)
+    ends = [disc((end * (a + 0.08), side * 0.7 * b, 0.86 * height), (end, 0.0, 0.0), 0.3, rgb)
             for end in (1.0, -1.0) for side, rgb in zip((1, -1), colours, strict=True)]  # fmt: skip
     return join([*bar, *ends])
 

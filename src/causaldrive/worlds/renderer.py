@@ -18,7 +18,7 @@ from causaldrive.worlds.render_backend import View, open_pipe, pose_matrix
 from causaldrive.worlds.render_lights import LightNodes
 from causaldrive.worlds.render_look import Look, look_of
 from causaldrive.worlds.render_mesh import Mesh, by_cell, to_geom
-from causaldrive.worlds.render_road import asphalt, paint, pavement
+from causaldrive.worlds.render_road import asphalt, guide_line, paint, pavement
 from causaldrive.worlds.render_scenery import (
     GROUND_PERIOD_M,
     buildings,
@@ -139,7 +139,10 @@ def _surroundings(root: NodePath, look: Look) -> NodePath:
 
 def _layers(root: NodePath, context: SceneContext, look: Look) -> None:
     road = context.road
-    for sort, mesh in enumerate((pavement(road), asphalt(road), paint(road)), start=2):
+    flat = [pavement(road), asphalt(road), paint(road)]
+    if look.guide_rgb is not None:
+        flat.append(guide_line(context.route_xy_in_local_m, look.guide_rgb))
+    for sort, mesh in enumerate(flat, start=2):
         _flat(_attach(root, "road", by_cell(look.baked(mesh), CELL_M)), sort)
     for mesh in (buildings(road, look.building_rgb), trees(look), speed_bumps(road), signs(road)):
         _attach(root, "scenery", by_cell(look.baked(mesh), CELL_M))

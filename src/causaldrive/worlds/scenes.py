@@ -22,6 +22,7 @@ from causaldrive.worlds.families import (
     cyclist_overtake,
     emergency_vehicle,
     four_way_stop,
+    helsinki_drive,
     lane_change,
     lane_change_prep,
     lane_ends,
@@ -82,7 +83,7 @@ _WIDER = (
     curvy_road, lane_change_prep, nudge_prep, pass_intersection, no_yield,
     school_bus, emergency_vehicle, oncoming_narrow, cyclist_overtake, van_jaywalker,
 )  # fmt: skip
-_ON_SUMO = (four_way_stop, unprotected_left_turn, ramp_merge, roundabout, town_drive)
+_ON_SUMO = (four_way_stop, unprotected_left_turn, ramp_merge, roundabout, town_drive, helsinki_drive)
 FAMILIES: dict[str, Family] = {**_CORE, **_families(_WIDER, finish), **_families(_ON_SUMO, sumo_draft.finish)}
 CORE_FAMILIES = tuple(_CORE)  # what is drawn when no family is named: recorded scenes depend on these and their order
 

@@ -1,6 +1,8 @@
-"""The command `worlds sheet`: one picture of all families, the key moment of a cause scene beside a harmless one.
+"""The command `worlds sheet`: one picture of all families, a cause scene beside a harmless one.
 
-Lets the expert drive each scene, draws one frame of it. Writes one picture. Knows nothing of recordings.
+Lets the expert drive each scene and draws the camera's own picture, pixel for pixel, of the moment that shows most of
+what the family is about; what only a rear camera sees is shown in a corner. Writes one picture. Knows nothing of
+recordings.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from PIL import Image, ImageDraw
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import write_bytes
 from causaldrive.ground.progress import track
-from causaldrive.worlds.expert_drive import Drive, drive
+from causaldrive.worlds.expert_drive import drive
 from causaldrive.worlds.renderer import Renderer
 from causaldrive.worlds.scenes import FAMILIES, SceneSpec, build_scene, default_camera, draw_specs
+from causaldrive.worlds.telling import best_moment, rear_camera
 
-_CELL_PX, _TITLE_PX, _GAP_PX, _PAIRS_A_ROW = (256, 154), 30, 8, 3
+_TITLE_PX, _GAP_PX, _PAIRS_A_ROW, _INSET_SHARE = 30, 8, 3, 0.42
+_LONGEST_S = 14.0
+_LATER_TICKS = 15  # who does not brake for a piece of road is nearer to it a little later
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
@@ -48,39 +53,59 @@ def run_sheet(config: SheetConfig) -> None:
     print(f"wrote {config.out}: {len(names)} families, cause left, harmless right")
 
 
+@dataclass(frozen=True)
+class Panel:
+    """One scene's picture, what the expert names there, and how many pixels the thing has (None: the road itself)."""
+
+    frame: np.ndarray  # (H, W, 3) uint8
+    tick: int  # of the drive
+    reason: str
+    visible_px: int | None
+    rear: np.ndarray | None = None  # the rear camera's picture, where the thing is seen only there
+
+
 def _pair(family: str, seed: int, renderer: Renderer) -> Image.Image:
     """Both variants side by side under the family's name and what was named in each."""
-    width, height = _CELL_PX
+    camera = renderer.camera
+    width, height = camera.width_px, camera.height_px
     pair = Image.new("RGB", (2 * width, height + _TITLE_PX), (250, 250, 250))
     pen = ImageDraw.Draw(pair)
     pen.text((2, 1), f"{family} ({FAMILIES[family].focus_kind})", (0, 0, 0))
+    at = None
     for column, harmless in enumerate((False, True)):
-        frame, reason = key_frame(SceneSpec(family, seed, harmless), renderer)
-        picture = Image.fromarray(frame).resize(_CELL_PX, Image.Resampling.LANCZOS)
-        pair.paste(picture, (column * width, _TITLE_PX))
-        pen.text((column * width + 2, 14), reason[:46], (40, 90, 40) if harmless else (150, 20, 20))
+        shown = panel(SceneSpec(family, seed, harmless), renderer, at)
+        at = shown.tick + _LATER_TICKS
+        pair.paste(_with_inset(shown), (column * width, _TITLE_PX))
+        pen.text((column * width + 2, 14), shown.reason[:54], (40, 90, 40) if harmless else (150, 20, 20))
     return pair
 
 
-def key_frame(spec: SceneSpec, renderer: Renderer) -> tuple[np.ndarray, str]:
-    """(frame at the key moment of the expert's drive, what the expert names there)."""
-    driven = drive(build_scene(spec), 12.0)
-    index = _key_index(driven)
+def panel(spec: SceneSpec, renderer: Renderer, else_at: int | None = None) -> Panel:
+    """The expert's drive of a scene at its most telling moment; `else_at` is as in `best_moment`."""
+    driven = drive(build_scene(spec), _LONGEST_S)
     scene = renderer.open(driven.context)
-    frame = scene.render(driven.states[index])
-    scene.close()
-    return frame, "; ".join(c.text for c in driven.explanations[index].causes) or "the road is clear"
+    try:
+        moment = best_moment(driven, scene, else_at)
+        state = driven.states[moment.index]
+        rear = scene.render(state, rear_camera()) if moment.behind else None
+        reason = "; ".join(c.text for c in driven.explanations[moment.index].causes) or "the road is clear"
+        return Panel(scene.render(state), moment.index, reason, moment.visible_px, rear)
+    finally:
+        scene.close()
 
 
-def _key_index(driven: Drive) -> int:
-    """The middle of the first run of ticks in which the focus is a cause, at most 1.5 s in; else the key moment."""
-    kind, agent = driven.scene.focus_kind, driven.scene.focus_id
-    named = [any(c.kind == kind and agent in (None, c.agent_id) for c in e.causes) for e in driven.explanations]
-    if True in named:
-        first = named.index(True)
-        run = named[first:].index(False) if False in named[first:] else len(named) - first
-        return first + min(run // 2, 15)
-    return next(i for i, state in enumerate(driven.states) if state.t_us >= driven.key_t_us())
+def _with_inset(shown: Panel) -> Image.Image:
+    """The front picture, with the rear camera's in its lower corner where there is one."""
+    picture = Image.fromarray(shown.frame)
+    if shown.rear is None:
+        return picture
+    size = tuple(round(_INSET_SHARE * side) for side in picture.size)
+    inset = Image.fromarray(shown.rear).resize(size, Image.Resampling.LANCZOS)
+    place = (picture.width - size[0] - 4, picture.height - size[1] - 4)
+    picture.paste((250, 250, 250), (place[0] - 2, place[1] - 12, picture.width - 2, picture.height - 2))
+    ImageDraw.Draw(picture).text((place[0], place[1] - 12), "rear camera", (0, 0, 0))
+    picture.paste(inset, place)
+    return picture
 
 
 def _tiled(pairs: list[Image.Image]) -> Image.Image:

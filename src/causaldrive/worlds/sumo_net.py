@@ -28,6 +28,7 @@ POINT_EVERY_M = 2.0
 DEFAULT_LANE_M = 3.2
 _HEAD_HEIGHT_M, _HEAD_BEYOND_M, _HEAD_ASIDE_M = 4.1, 7.5, 0.4
 _ROUTE_SMOOTH_M = 1.5
+_LEAST_LANE_M = 0.02
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Network:
     links: tuple[Link, ...]
     ends: dict[str, tuple[str, str]]  # junctions at the start and the end of each edge
     sidewalks: dict[str, float] = field(default_factory=dict)  # edges with a lane for people -> its length
+    programs: dict[str, tuple[str, ...]] = field(default_factory=dict)  # signal -> a letter a link, for each phase
 
     @cached_property
     def links_from(self) -> dict[str, list[Link]]:
@@ -54,29 +56,44 @@ class Network:
         return float(arc_lengths(self.road.lanes[self.lane_ids[edge][0]].centre_xy_m)[-1])
 
     def line_through(self, edges: Sequence[str]) -> Array:
-        """(R, 2) centre line along connected edges on a 1 m grid, its corners rounded (1.5 m)."""
-        parts = [self.road.lanes[lane].centre_xy_m for lane in self.lanes_through(edges)]
+        """(R, 2) centre line along connected edges on a 1 m grid, its corners rounded (1.5 m).
+
+        Where an edge is entered on another lane than it is left on, the line goes over between them in its middle.
+        """
+        links, lanes = self.links_through(edges), self.road.lanes
+        entered = [links[0].from_lane if links else self.lane_ids[edges[0]][0], *(link.to_lane for link in links)]
+        left = [*(link.from_lane for link in links), entered[-1]]
+        parts = []
+        for k, (first, last) in enumerate(zip(entered, left, strict=True)):
+            parts.append(_gone_over(lanes[first].centre_xy_m, lanes[last].centre_xy_m))
+            parts += [lanes[lane].centre_xy_m for lane in (links[k].via if k < len(links) else ())]
         line = np.concatenate(parts)
         line = line[np.concatenate([[True], np.linalg.norm(np.diff(line, axis=0), axis=1) > 1e-3])]
         even, _ = pose_on_polyline(np.arange(0.0, arc_lengths(line)[-1], 1.0), line)
         return gaussian_filter1d(even, _ROUTE_SMOOTH_M, axis=0, mode="nearest")
 
     def lanes_through(self, edges: Sequence[str]) -> list[str]:
-        """Lane ids along connected edges, junction lanes between them. Raises UserError where they do not connect."""
-        found: list[str] = []
-        lane = None
-        for edge, following in zip(edges, [*edges[1:], None], strict=True):
+        """Lane ids along connected edges, junction lanes between them; of an edge, the lane on which it is left."""
+        links = self.links_through(edges)
+        last = links[-1].to_lane if links else self.lane_ids[edges[0]][0]
+        return [lane for link in links for lane in (link.from_lane, *link.via)] + [last]
+
+    def links_through(self, edges: Sequence[str]) -> list[Link]:
+        """One link from each edge to the next, with the fewest changes of lane between them (the first such choice).
+
+        Raises UserError where the edges do not connect.
+        """
+        for edge in edges:
             if edge not in self.lane_ids:
                 raise UserError(f"{self.path} has no edge {edge!r}; name one of its edges.")
+        best: list[tuple[int, list[Link]]] = [(0, [])]
+        for edge, following in itertools.pairwise(edges):
             links = [k for k in self.links_from.get(edge, []) if k.to_edge == following]
-            if following is not None and not links:
+            if not links:
                 raise UserError(f"{self.path}: edge {edge!r} does not lead to {following!r}; name edges that connect.")
-            link = next((k for k in links if k.from_lane == lane), links[0] if links else None)
-            found.append(link.from_lane if link else lane or self.lane_ids[edge][0])
-            if link is not None:
-                found += link.via
-                lane = link.to_lane
-        return found
+            best = [min(((cost + bool(way and way[-1].to_lane != link.from_lane), [*way, link]) for cost, way in best),
+                        key=lambda option: option[0]) for link in links]  # fmt: skip
+        return min(best, key=lambda option: option[0])[1]
 
     def heads(self) -> tuple[SignalHead, ...]:
         """One head over each lane that a signal governs; `group` is 'program/index' of the link shown."""
@@ -113,7 +130,8 @@ def read_network(path: Path) -> Network:
     waits |= {link.from_lane for link in links if link.via and link.via[0] in road.right_of_way and link.has_sign(road)}
     road.stop_lines.update({lane: _stop_line(road.lanes[lane]) for lane in sorted(waits)})
     ends = {str(e.get("id")): (str(e.get("from")), str(e.get("to"))) for e in root.iter("edge") if e.get("from")}
-    return Network(path, road, lane_ids, links, ends, sidewalks)
+    programs = {str(e.get("id")): tuple(str(p.get("state")) for p in e.iter("phase")) for e in root.iter("tlLogic")}
+    return Network(path, road, lane_ids, links, ends, sidewalks, programs)
 
 
 def _root(path: Path) -> ET.Element:
@@ -138,6 +156,8 @@ def _lanes(root: ET.Element) -> tuple[dict[str, Lane], dict[str, tuple[str, ...]
             continue
         drivable = [lane for lane in edge.findall("lane") if _kind(lane) is not None]
         for place, element in enumerate(drivable):
+            if role == "internal" and arc_lengths(_points(element.get("shape", "")))[-1] < _LEAST_LANE_M:
+                continue  # real maps have junctions without extent: edge meets edge
             lane = _lane(element, role == "internal", place, [str(e.get("id")) for e in drivable])
             lanes[lane.lane_id] = lane
         if role == "normal" and any(_kind(e) == "vehicle" for e in drivable):
@@ -178,12 +198,13 @@ def _links(root: ET.Element, lanes: dict[str, Lane]) -> tuple[Link, ...]:
         start, end = f"{element.get('from')}_{element.get('fromLane')}", f"{element.get('to')}_{element.get('toLane')}"
         if str(element.get("from"))[0] == ":" or start not in lanes or end not in lanes:
             continue
-        via, at = [], element.get("via")
-        while at is not None and at in lanes and at not in via:
-            via.append(at)
+        chain, at = [], element.get("via")
+        while at is not None and at not in chain:
+            chain.append(at)
             edge, _, index = at.rpartition("_")
             step = inner.get((edge, index))
             at = step.get("via") if step is not None else None
+        via = [lane for lane in chain if lane in lanes]
         turn = wrap_angle(_start_yaw(lanes[end].centre_xy_m) - _end_pose(lanes[start].centre_xy_m)[2])
         found.append(Link(
             str(element.get("from")), str(element.get("to")), start, end, tuple(via), element.get("state", "M"),
@@ -261,6 +282,18 @@ def _dense(line_xy_m: Array) -> Array:
     count = max(math.ceil(arc[-1] / POINT_EVERY_M), 1) + 1
     at = np.unique(np.round(np.concatenate([arc, np.linspace(0.0, arc[-1], count)]), 2))
     return pose_on_polyline(at, line_xy_m)[0]
+
+
+def _gone_over(first_xy_m: Array, last_xy_m: Array) -> Array:
+    """From one lane's centre line to another's beside it, by a smooth step over the middle half; the line itself when
+    both are the same.
+    """
+    if first_xy_m is last_xy_m:
+        return first_xy_m
+    share = np.linspace(0.0, 1.0, max(round(float(arc_lengths(first_xy_m)[-1])), 2))
+    ends = [pose_on_polyline(share * arc_lengths(line)[-1], line)[0] for line in (first_xy_m, last_xy_m)]
+    u = np.clip(2.0 * share - 0.5, 0.0, 1.0)[:, None]
+    return ends[0] + u * u * (3.0 - 2.0 * u) * (ends[1] - ends[0])
 
 
 def _aside(line_xy_m: Array, offset_m: float) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 
 from causaldrive.worlds.families.bystanders import add_bystanders
 from causaldrive.worlds.families.draft import EGO_START_M, Draft, draw_draft
-from causaldrive.worlds.families.street import vary_weather
+from causaldrive.worlds.families.street import paint_guide_line, vary_weather
 
 DESCRIPTION = "our route needs the neighbour lane, behind a slower car; harmless: the route stays in our lane"
 FOCUS_KIND = "route_lane"
@@ -24,4 +24,5 @@ def draw(rng: np.random.Generator, harmless: bool) -> Draft:
     draft.route_lane = draft.ego_lane if harmless else other
     add_bystanders(draft, follower=False)
     vary_weather(draft)
+    paint_guide_line(draft)
     return draft

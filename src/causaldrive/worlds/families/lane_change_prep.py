@@ -6,7 +6,7 @@ import numpy as np
 
 from causaldrive.worlds.families.bystanders import add_bystanders
 from causaldrive.worlds.families.draft import EGO_START_M, Draft, draw_draft
-from causaldrive.worlds.families.street import vary_weather
+from causaldrive.worlds.families.street import paint_guide_line, vary_weather
 
 DESCRIPTION = "we need the neighbour lane and look for a gap beside us; harmless: the route stays in our lane"
 FOCUS_KIND = "neighbour_vehicle"
@@ -26,4 +26,5 @@ def draw(rng: np.random.Generator, harmless: bool) -> Draft:
     draft.route_lane = draft.ego_lane if harmless else other
     add_bystanders(draft, follower=False)
     vary_weather(draft)
+    paint_guide_line(draft)
     return draft

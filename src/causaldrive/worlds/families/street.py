@@ -19,6 +19,7 @@ VAN_M, SCHOOL_BUS_M, AMBULANCE_M = (5.4, 2.0, 2.4), (10.5, 2.5, 3.1), (6.0, 2.1,
 CYCLIST_M, CONE_M, SIGN_M = (1.8, 0.6, 1.75), (0.45, 0.45, 0.9), (0.2, 1.2, 3.0)
 WHITE_RGB, BUS_RGB, CONE_RGB, SIGN_RGB = (236, 236, 232), (246, 178, 20), (255, 106, 20), (206, 22, 28)
 JACKETS_RGB = ((235, 60, 60), (60, 200, 235), (250, 210, 40), (150, 230, 80))
+GUIDE_RGB = (40, 190, 110)
 _SKY_RGB = {"overcast": (158, 164, 172), "fog": (190, 194, 198), "dusk": (150, 110, 120), "clear": None}
 
 
@@ -37,6 +38,11 @@ def vary_weather(draft: Draft) -> None:
         "fog": round(fog, 4),
         "brightness": round(brightness, 3),
     }
+
+
+def paint_guide_line(draft: Draft) -> None:
+    """The way to go is painted on the road: which lane it needs can be seen, in both variants of a scene."""
+    draft.weather = draft.weather | {"guide_rgb": list(GUIDE_RGB)}
 
 
 def add_van(draft: Draft, name: str, line: str, arc_m: float, offset_m: float) -> None:
