@@ -38,6 +38,7 @@ class SftConfig:
     text_weight: float = 1.0  # of the cross-entropy averaged over trace tokens
     traj_weight: float = 1.0  # of the cross-entropy averaged over trajectory tokens
     flow_weight: float = 1.0  # of the flow-matching loss
+    bin_spread: float = 0.0  # bins over which the target of a trajectory token is spread; 0: the true bin alone
     clip_norm: float = 1.0  # gradient norm is clipped to this
     ema_decay: float = 0.0  # exponential moving average of the weights, saved instead of them; 0: off
     seed: int = 0  # of sample order, flow times and noise
@@ -58,7 +59,7 @@ class SftConfig:
             self._expect(name, getattr(self, name) > 0, "a number above 0")
         for name in ("warmup_steps", "micro_batch", "eval_samples", "weight_decay"):
             self._expect(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("text_weight", "traj_weight", "flow_weight"):
+        for name in ("text_weight", "traj_weight", "flow_weight", "bin_spread"):
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         for name in ("final_rate", "ema_decay"):
             self._expect(name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")

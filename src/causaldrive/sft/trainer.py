@@ -175,6 +175,7 @@ class Trainer:
                 flow_draws=self.config.flow_draws,
                 train_backbone=self.config.part != "decoder",
                 train_flow=self.config.part != "backbone",
+                bin_spread=self.config.bin_spread if self.model.training else 0.0,
             )
 
     def _weight(self, name: str) -> float:

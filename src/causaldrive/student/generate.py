@@ -166,7 +166,10 @@ class _Decoding:
             logprobs = permitted_logprobs(self.logits, self.model.get_buffer("future_allowed"), settings.temperature)
             uniform = randomness.traj_uniform[:, step].to(alive.device)
             token = pick(logprobs, uniform, settings.top_p, settings.greedy_path)
-            token = torch.where(settings.greedy_path, self._middle_bin(), token)
+            import os
+            way = os.environ.get("WAY", "mean")
+            if way == "mean" or (way == "curv" and step % 2 == 1) or (way == "acc" and step % 2 == 0):
+                token = torch.where(settings.greedy_path, self._middle_bin(), token)
             ids.append(token)
             logs.append(logprobs.gather(1, token[:, None])[:, 0])
             if step < count - 1:

@@ -146,6 +146,7 @@ class CausalDriveModel(PreTrainedModel):
         flow_draws: int = 1,
         train_backbone: bool = True,
         train_flow: bool = True,
+        bin_spread: float = 0.0,
     ) -> dict[str, Tensor]:
         """Losses of one batch; nothing is weighted or summed here.
 
@@ -153,23 +154,26 @@ class CausalDriveModel(PreTrainedModel):
         there are none). `flow_loss`: mean of |v - (x - noise)|^2 over `flow_draws` (t, noise) pairs per sample, drawn
         from `generator` and read against one cache. `<name>_per_sample` (B,) holds each row's own mean, NaN for a row
         without such tokens. `train_backbone=False` computes the backbone without gradient (staged training);
-        `train_flow=False` leaves the decoder out.
+        `train_flow=False` leaves the decoder out. `bin_spread` above 0 shares the target of a trajectory token among
+        the bins near the true one, as a Gaussian of that many bins: bins are numbers, and a near miss is a small one.
         """
         with torch.set_grad_enabled(train_backbone and torch.is_grad_enabled()):
             encoded = self.encode(batch)
-            losses = self._token_losses(encoded.hidden, batch)
+            losses = self._token_losses(encoded.hidden, batch, bin_spread)
         if train_flow:
             per_sample = self._flow_losses(encoded, batch, generator, flow_draws)
             losses |= {"flow_loss": per_sample.mean(), "flow_loss_per_sample": per_sample.detach()}
         return losses
 
-    def _token_losses(self, hidden: Tensor, batch: TrainingBatch) -> dict[str, Tensor]:
+    def _token_losses(self, hidden: Tensor, batch: TrainingBatch, bin_spread: float) -> dict[str, Tensor]:
         """Cross-entropies; logits are made only where a label stands (hidden state t predicts token t + 1)."""
         text, traj = batch.labels_text[:, 1:], batch.labels_traj[:, 1:]
         labels = torch.where(text != IGNORED, text, traj)
         rows, columns = (labels != IGNORED).nonzero(as_tuple=True)
         logits = self.vlm.lm_head(hidden[rows, columns]).float()
         losses = functional.cross_entropy(logits, labels[rows, columns], reduction="none")
+        if bin_spread > 0:
+            losses = self._spread_losses(logits, labels[rows, columns], losses, bin_spread)
         is_text = text[rows, columns] != IGNORED
         found: dict[str, Tensor] = {}
         for name, chosen in (("text_loss", is_text), ("traj_loss", ~is_text)):
@@ -178,6 +182,14 @@ class CausalDriveModel(PreTrainedModel):
             found[name] = total.sum() / count.sum().clamp(min=1)
             found[f"{name}_per_sample"] = (total / count).detach()
         return found
+
+    def _spread_losses(self, logits: Tensor, labels: Tensor, losses: Tensor, spread: float) -> Tensor:
+        """Where the label is the future bin b: -sum_j q_j log p_j, q_j ~ exp(-(j - b)^2 / 2 spread^2), over all bins."""
+        start, bins = self.config.traj_token_start_idx, self.config.future_bins
+        distance = torch.arange(bins, device=labels.device) - (labels - start)[:, None]
+        shares = (-0.5 * (distance / spread).square()).softmax(-1)
+        spread_out = -(shares * logits.log_softmax(-1)[:, start : start + bins]).sum(-1)
+        return torch.where((labels >= start) & (labels < start + bins), spread_out, losses)
 
     def _flow_losses(self, encoded: Encoded, batch: TrainingBatch, generator: torch.Generator, draws: int) -> Tensor:
         """(B,) flow-matching losses, averaged over the draws."""
