@@ -87,6 +87,7 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
                 "evaluate.stage",
                 "EvaluateConfig",
             ),
+            Command("ask", "any model about a video: caption, boxes, events, path", "evaluate.ask.stage", "AskConfig"),
             Command(
                 "evaluate faithfulness", "does it act on what it names?", "evaluate.faithfulness", "FaithfulnessConfig"
             ),
