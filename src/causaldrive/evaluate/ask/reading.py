@@ -27,6 +27,7 @@ _SLACK = 10.0  # models count to 1000 and now and then a little beyond
 _FARTHEST_M = 500.0
 _FENCE = re.compile(r"```(?:\w+)?\s*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
+_BEGINS = re.compile(r"""\[\s*[\[{"'\d-]|\{\s*["'\w]""")  # a bracket that means JSON, unlike one in prose
 _LISTS = ("answer", "boxes", "objects", "detections", "points", "trajectory", "waypoints", "events", "path", "answers")
 _FIELDS = {
     "boxes": ("bbox_2d", "box_2d", "bbox", "box", "bounding_box"),
@@ -104,7 +105,11 @@ def _structured(base: Reading, kind: str, scale: Scale) -> Reading:
 
 
 def _values(text: str) -> Iterator[tuple[Any, bool, bool]]:
-    """(value, whether it was mended, whether it was cut) of JSON lists and objects in the text, sound ones first."""
+    """(value, whether it was mended, whether it was cut) of JSON lists and objects in the text.
+
+    From the first bracket on that begins JSON but is not sound, the rest is mended: what stands inside a broken list is
+    part of it, not an answer of its own.
+    """
     decoder, place = json.JSONDecoder(strict=False), 0
     while (start := _next_bracket(text, place)) is not None:
         try:
@@ -112,11 +117,11 @@ def _values(text: str) -> Iterator[tuple[Any, bool, bool]]:
             yield value, False, False
         except (json.JSONDecodeError, RecursionError):
             place = start + 1
-    start = _next_bracket(text, 0)
+            if _BEGINS.match(text, start):
+                break
     if start is not None:
-        broken = text[start:]
         try:
-            yield json_repair.loads(broken), True, _is_cut(broken)
+            yield json_repair.loads(text[start:]), True, _is_cut(text[start:])
         except (ValueError, RecursionError):
             return
 
