@@ -28,8 +28,8 @@ from causaldrive.label.reply_cache import ReplyCache
 
 _SYSTEM = (
     "You judge answers about driving scenes. An answer is correct when it says the same as the reference about what "
-    'matters for driving; other words are fine, contradictions and omissions are not. Answer with JSON only: {"reason": '
-    '"one sentence", "correct": true or false}'
+    "matters for driving; other words are fine, contradictions and omissions are not. Answer with JSON only: "
+    '{"reason": "one sentence", "correct": true or false}'
 )
 _SCHEMA: dict[str, Any] = {
     "type": "object", "properties": {"reason": {"type": "string"}, "correct": {"type": "boolean"}},

@@ -50,8 +50,8 @@ class BrainConfig:
     def as_sft(self) -> SftConfig:
         """The same settings for the one trainer."""
         shared = {name: getattr(self, name) for name in (
-            "student", "out", "steps", "batch_size", "micro_batch", "learning_rate", "warmup_steps", "optimizer", "seed",
-            "precision", "device", "eval_every", "save_every")}  # fmt: skip
+            "student", "out", "steps", "batch_size", "micro_batch", "learning_rate", "warmup_steps", "optimizer",
+            "seed", "precision", "device", "eval_every", "save_every")}  # fmt: skip
         return SftConfig(recordings=self.questions, labels=self.questions, part="backbone", **shared)
 
 
