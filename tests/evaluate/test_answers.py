@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from eval_drives import HEIGHT_PX, WIDTH_PX, write_student
+from eval_drives import HEIGHT_PX, WIDTH_PX, other_rooms, write_student
 from PIL import Image
-from test_ask_stage import odd_server
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from causaldrive.cli import main
@@ -18,6 +17,8 @@ from causaldrive.evaluate.ask.askers import AskEndpoint
 from causaldrive.evaluate.judges import Case, ClassifierJudge, ModelJudge
 from causaldrive.ground.errors import UserError
 from causaldrive.label.lingoqa import Question, write_questions
+
+odd_server = other_rooms("label", "odd_server")
 
 
 def question(number: int, answer: str, kind: str = "light", options: tuple[str, ...] = ()) -> Question:
@@ -76,7 +77,7 @@ def test_a_model_judges_and_what_it_does_not_say_is_unscored(tmp_path: Path):
 
 
 def write_classifier(directory: Path, outputs: int = 1) -> Path:
-    """A classifier that says right where the token 'red' is read more often than once, on weights set by hand."""
+    """A classifier that says one thing to everything: what its bias says."""
     directory.mkdir()
     words = [
         "[PAD]",

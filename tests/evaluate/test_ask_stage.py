@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from eval_drives import curved_recording, write_student
+from eval_drives import curved_recording, other_rooms, write_student
 from PIL import Image
 
 from causaldrive.cli import main
 from causaldrive.clips.video import encode_video
 from causaldrive.evaluate.ask.modes import mode_names
 
-
-def _helper(room: str, name: str):
-    """A helper module of another room's tests."""
-    path = Path(__file__).parents[1] / room / f"{name}.py"
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec and spec.loader
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-odd_server = _helper("label", "odd_server")
+odd_server = other_rooms("label", "odd_server")
 ANSWERS = {
     "caption": "A road.",
     "2d_grounding": '```json\n[{"bbox_2d": [250, 500, 750, 1000], "label": "car"},]\n```',
@@ -182,8 +166,8 @@ def test_an_endpoint_that_is_not_there(video: Path, tmp_path: Path, capsys):
 
 @pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl"])
 def test_an_untouched_backbone_is_asked(family: str, video: Path, tmp_path: Path):
-    _helper("student", "student_drives")
-    backbone = _helper("student", "small_backbones").write_backbone(tmp_path / "vlm", family)
+    other_rooms("student", "student_drives")
+    backbone = other_rooms("student", "small_backbones").write_backbone(tmp_path / "vlm", family)
     more = ("--model", str(backbone), "--max-tokens", "8", "--window-s", "1")
     assert ask(video, "2d_grounding", tmp_path / "out", None, *more) == 0
     (row,) = answers(tmp_path / "out")["answers"]
