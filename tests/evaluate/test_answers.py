@@ -27,7 +27,7 @@ def question(number: int, answer: str, kind: str = "light", options: tuple[str, 
 
 @pytest.mark.parametrize(("text", "letter"), [
     ("B", "B"), ("(B)", "B"), ("The answer is B.", "B"), ("B) red", "B"), ("A or B", None), ("Red", None), ("", None),
-    ("A car is there, so B", "B"), ("Because", None), ("b", None),
+    ("A car is there, so B", "B"), ("A car.", None), ("A is right", "A"), ("Because", None), ("b", None),
 ])  # fmt: skip
 def test_a_letter_is_a_token_of_its_own(text: str, letter: str | None):
     assert letter_of(text) == letter

@@ -56,7 +56,7 @@ def test_no_cut_of_a_reply_makes_a_box_that_was_not_said(length: int):
     ('[{"bbox_2d": [1200, 0, 1300, 5], "label": "x"}]', "invalid_json"),
     ('[{"bbox_2d": [300, 200, 100, 400], "label": "x"}]', "invalid_json"),
     ('[{"bbox_2d": ["a", 200, 100, 400]}]', "invalid_json"),
-    ('[{"bbox_2d": [NaN, 2, 3, 4]}]', "invalid_json"),
+    ('[{"bbox_2d": [NaN, 2, 3, 4]}]', "invalid_json"), ('[{"bbox_2d": [0, 2, 3, 1' + "0" * 400 + "]}]", "invalid_json"),
 ])  # fmt: skip
 def test_what_makes_no_sense_is_a_failure(reply: str, failure: str):
     found = read(reply, "boxes")
@@ -64,8 +64,10 @@ def test_what_makes_no_sense_is_a_failure(reply: str, failure: str):
 
 
 def test_nothing_found_is_an_answer():
-    found = read("[]", "boxes")
-    assert found.failure is None and found.entries == ()
+    for reply in ("[]", "```json\n[]\n```", '{"answer": []}'):
+        found = read(reply, "boxes")
+        assert found.failure is None and found.entries == ()
+    assert read('["', "boxes").failure == "invalid_json", "a broken beginning is no answer"
 
 
 def test_bad_entries_are_dropped_and_counted():

@@ -114,7 +114,7 @@ def test_parse_rate_over_moments_and_a_killed_run_asks_no_second_time(recording:
         assert ask(recording, "2d_grounding", tmp_path / "out", server, *more) == 0
         found = answers(tmp_path / "out")
         assert (found["asked"], found["read"]) == (4, 2)
-        assert found["failures"] == {"empty": 1, "invalid_json": 1} and found["replies"] == 3
+        assert found["failures"] == {"empty": 1, "invalid_json": 1} and found["replies"] == 4
         asked = len(server.payloads)
         run = tmp_path / "out" / "run.json"
         run.write_text(run.read_text().replace('"finished"', '"running"'))

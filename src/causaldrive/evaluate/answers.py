@@ -34,7 +34,7 @@ from causaldrive.student import checkpoint
 from causaldrive.student.answering import StudentAnswerer
 
 RIVAL = "most frequent answer"
-_OPTION = re.compile(rf"\(?\b([{LETTERS}])\b\)?")
+_OPTION = re.compile(rf"\b([{LETTERS}])\b(?! (?!(?:or|and|is)\b)[a-z])")  # 'A car ...' begins with an article
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,6 @@ def letter_of(text: str) -> str | None:
     'The answer is B' is B; a first capital letter counts for nothing.
     """
     found = {match.group(1) for match in _OPTION.finditer(text)}
-    if len(found) > 1 and text.startswith("A "):  # "A car ...": an article
-        found.discard("A")
     return found.pop() if len(found) == 1 else None
 
 

@@ -119,6 +119,7 @@ def questions_at(
     lettered = " ".join(f"({letter}) {word}" for letter, word in zip(LETTERS, order, strict=True))
     right = LETTERS[order.index(light if light in _CHOICES else _CHOICES[-1])]
     segment = f"{label.recording_id}_{label.t0_us}"
+    light_is_clear = not light or light in _LIGHT_ANSWERS  # one that is out of order is not asked about
     asked = [
         ("ahead", "What is ahead of us in our way?", ahead, ()),
         ("light", "Which colour has the light ahead?", light_answer, ()),
@@ -130,6 +131,7 @@ def questions_at(
     return [
         Question(f"{segment}_{kind}", segment, images, question, (answer,), offsets_s, options, kind)
         for kind, question, answer, options in asked
+        if light_is_clear or kind not in ("light", "caption", "choice")
     ]
 
 

@@ -107,13 +107,16 @@ def asked(question: Question, root: Path) -> Asked:
 class QuestionProcessor:
     """Makes training rows of questions where a `StudentProcessor` makes them of drives."""
 
+    _seeing: StudentProcessor | None
+
     def __init__(self, processor: StudentProcessor):
-        self._processor = processor
+        self._processor, self._seeing = processor, None
 
     def training(self, samples: Sequence[Asked], traces: Sequence[str]) -> TrainingBatch:
         """Rows of questions, their answers as labels."""
         drives = [one.sample for one in samples]
-        return seeing(self._processor, drives[0]).answered(drives, [one.question for one in samples], traces)
+        self._seeing = self._seeing or seeing(self._processor, drives[0])  # one set has one layout
+        return self._seeing.answered(drives, [one.question for one in samples], traces)
 
 
 def run(config: BrainConfig) -> None:

@@ -137,16 +137,18 @@ class LocalAsker:
                 "or ask a backbone or an endpoint."
             )
         settings = student.processor.config.frames()
+        if settings.camera_names and camera.name not in settings.camera_names:
+            known = ", ".join(settings.camera_names)
+            return Said(failure="bad_request", reason=f"the student sees {known}, not {camera.name}; use --camera.")
         wanted = moment.now_us + np.asarray(settings.frame_offsets_us)
         numbers = [int(np.argmin(np.abs(moment.clip.t_us - t))) for t in wanted]
         frames = moment.clip.read(numbers, manner.width_px)
         if settings.image_height_px and settings.image_width_px:
             size = settings.image_height_px, settings.image_width_px
             frames = np.stack([resize(frame, *size) for frame in frames])
-        names = settings.camera_names[:1] or (camera.name,)
         try:
             sample = cut_sample(
-                recording, moment.now_us, frames[None], names, settings.frame_offsets_us, need_future=False
+                recording, moment.now_us, frames[None], (camera.name,), settings.frame_offsets_us, need_future=False
             )
         except UserError as error:
             return Said(failure="empty", reason=str(error))

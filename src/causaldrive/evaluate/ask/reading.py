@@ -10,7 +10,6 @@ reply's last entry is not believed. Entries that make no sense are dropped and c
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ KINDS = ("prose", "boxes", "points_3d", "paths", "spans", "waypoints")
 COORDINATES = ("thousand", "pixels")
 FULL = 1000.0
 _SLACK = 10.0  # models count to 1000 and now and then a little beyond
-_FARTHEST_M = 500.0
+_FARTHEST_M, _TOO_LARGE = 500.0, 1e9
 _FENCE = re.compile(r"```(?:\w+)?\s*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _BEGINS = re.compile(r"""\[\s*[\[{"'\d-]|\{\s*["'\w]""")  # a bracket that means JSON, unlike one in prose
@@ -98,10 +97,15 @@ def _structured(base: Reading, kind: str, scale: Scale) -> Reading:
     for text in (*fenced, base.text):
         for value, mended, cut in _values(text):
             entries, dropped = _entries(value, kind, scale, cut)
-            if entries or value in ([], {}):
+            if entries or (not mended and _is_nothing(value)):
                 return replace(base, entries=entries, dropped=dropped, mended=mended)
             best = replace(best, dropped=max(best.dropped, dropped))
     return best
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether the model says in so many words that there is nothing: an empty list, bare or under a name."""
+    return value in ([], {}) or (isinstance(value, dict) and any(value.get(name) == [] for name in _LISTS))
 
 
 def _values(text: str) -> Iterator[tuple[Any, bool, bool]]:
@@ -200,7 +204,7 @@ def _numbers(item: Any, kind: str, count: int) -> list[float] | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _TOO_LARGE
 
 
 def _label_of(item: Any) -> str:
@@ -268,7 +272,7 @@ def seconds_of(value: Any) -> float | None:
     seconds = 0.0
     for part in text.split(":"):
         seconds = 60 * seconds + float(part)
-    return seconds
+    return seconds if seconds < _TOO_LARGE else None
 
 
 _READERS: dict[str, Callable[[Any, Scale], Entry | None]] = {

@@ -18,7 +18,7 @@ MOST_SHOWN = 60
 
 def parse_rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Share of replies that could be read, with its 95 % interval over clips; a reply that never came is no reply."""
-    came = [row for row in rows if row["said"]]
+    came = [row for row in rows if row["came"]]
     hits = [float(row["failure"] is None) for row in came]
     clips = [row["clip"] for row in came]
     rate = share(hits, [1.0] * len(hits), clips) if came else None
