@@ -35,7 +35,8 @@ def tell(moment: Moment, mode: Mode, said: Said, coordinates: str, width_px: int
     recorded = recorded_path(moment) if mode.answer == "waypoints" else None
     row: dict[str, Any] = {
         "moment": moment.name, "clip": moment.clip.name, "start_s": round(moment.start_s, 3),
-        "end_s": round(moment.start_s + moment.t_s[-1], 3), "came": said.failure is None, "said": said.text, "text": reading.text,
+        "end_s": round(moment.start_s + moment.t_s[-1], 3), "came": said.failure is None, "said": said.text,
+        "text": reading.text,
         "thinking": reading.thinking, "failure": reading.failure, "reason": said.reason, "mended": reading.mended,
         "dropped": reading.dropped,
         "entries": [_entry_row(entry, mode.answer, moment, size, said) for entry in reading.entries],
