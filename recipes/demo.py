@@ -77,7 +77,7 @@ def main() -> int:
     return run_chain(steps, arguments.run, beside=("sft-trajectory", "sft-coc"))
 
 
-def run_chain(steps: list[Step], run: Path, beside: tuple[str, ...] = ()) -> int:
+def run_chain(steps: list[Step], run: Path, beside: tuple[str, ...] = (), report: str = "report") -> int:
     """Run the steps in order; stop at the first that fails. Times and peak memory go to cost.json.
 
     Steps named in `beside` that follow each other run side by side, a thread each: two small trainings on two cores
@@ -108,7 +108,7 @@ def run_chain(steps: list[Step], run: Path, beside: tuple[str, ...] = ()) -> int
     total = sum(step["seconds"] for step in cost.values())
     peak = max(step["peak_memory_mib"] for step in cost.values())
     print(f"\n{total / 60:.1f} minutes in all, at most {peak / 1024:.2f} GiB of memory.")
-    print(f"Open {run}/report/report.html.")
+    print(f"Open {run}/{report}/report.html.")
     return 0
 
 

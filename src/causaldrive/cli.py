@@ -54,6 +54,12 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
         "1. label",
         (
             Command("label", "recordings to Chain-of-Causation labels", "label.stage", "LabelConfig"),
+            Command(
+                "label questions",
+                "questions with known answers, LingoQA's format",
+                "label.questions",
+                "QuestionsConfig",
+            ),
             Command("label score", "how good a teacher is where causes are known", "label.score", "ScoreConfig"),
             Command("label import", "labels of other tools", "label.bridges", "ImportLabelsConfig", "run_import"),
             Command("label export", "labels for other tools", "label.bridges", "ExportLabelsConfig", "run_export"),
@@ -77,7 +83,13 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
             ),
         ),
     ),
-    ("3. sft", (Command("sft", "teach it to think and to act", "sft.stage", "SftConfig"),)),
+    (
+        "3. sft",
+        (
+            Command("sft", "teach it to think and to act", "sft.stage", "SftConfig"),
+            Command("sft brain", "teach the backbone alone: questions, captions", "sft.brain", "BrainConfig"),
+        ),
+    ),
     ("4. rl", (Command("rl", "let it drive, reward what is safe, true and consistent", "rl.stage", "RlConfig"),)),
     (
         "how good is it",
@@ -88,6 +100,8 @@ CHAIN: tuple[tuple[str, tuple[Command, ...]], ...] = (
                 "evaluate.stage",
                 "EvaluateConfig",
             ),
+            Command("evaluate answers", "questions answered: BLEU, choice, judge", "evaluate.answers", "AnswersConfig"),
+            Command("ask", "any model about a video: caption, boxes, events, path", "evaluate.ask.stage", "AskConfig"),
             Command(
                 "evaluate faithfulness", "does it act on what it names?", "evaluate.faithfulness", "FaithfulnessConfig"
             ),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -95,3 +98,11 @@ def write_student(directory: Path, seed: int = 0) -> Path:
     config = tiny(tokenizer, statistics, frames={"image_height_px": HEIGHT_PX, "image_width_px": WIDTH_PX})
     save(directory, build(config, seed), StudentProcessor(tokenizer, config))
     return directory
+
+
+def other_rooms(room: str, name: str) -> ModuleType:
+    """The helper module `name` of another room's tests."""
+    directory = str(Path(__file__).parents[1] / room)
+    if directory not in sys.path:
+        sys.path.append(directory)
+    return importlib.import_module(name)

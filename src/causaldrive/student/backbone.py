@@ -103,7 +103,7 @@ def student_on(
     vlm_config, tokenizer = backbone_config(directory), backbone_tokenizer(directory)
     make = _alpamayo_config if preset == "alpamayo" else _own_config
     config = make(preset, vlm_config, tokenizer, statistics)
-    config.frames_cfg |= _image_settings(directory, vlm_config)
+    config.frames_cfg |= image_settings(directory, vlm_config)
     vlm = load_backbone(directory, vlm_config)
     widen(vlm, config, torch.Generator().manual_seed(seed))
     return around(vlm, config, seed), StudentProcessor(tokenizer, config)
@@ -194,7 +194,7 @@ def _text_size(tokenizer: PreTrainedTokenizerFast) -> int:
     return len(tokenizer) - len(tokenizer.get_added_vocab())
 
 
-def _image_settings(directory: Path, vlm_config: dict[str, Any]) -> dict[str, Any]:
+def image_settings(directory: Path, vlm_config: dict[str, Any]) -> dict[str, Any]:
     """Patch and merge size from the vision tower; mean and deviation from the image processor's file, or the family."""
     vision = vlm_config["vision_config"]
     found: dict[str, Any] = {"patch_size": vision["patch_size"], "merge_size": vision["spatial_merge_size"]}

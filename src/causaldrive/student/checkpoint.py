@@ -76,11 +76,17 @@ def _align(model: CausalDriveModel) -> None:
         parameter.data = parameter.data.clone()
 
 
-def _check_config(path: Path) -> None:
+def read_config(path: Path) -> dict[str, Any]:
+    """`config.json` of a model directory. Raises UserError where there is none."""
     if not path.is_dir():
         raise UserError(f"{path} is not a directory; expected a checkpoint directory made by student build, sft or rl.")
     config = read_json(path / "config.json")
-    found = config.get("model_type") if isinstance(config, dict) else None
+    return config if isinstance(config, dict) else {}
+
+
+def _check_config(path: Path) -> None:
+    config = read_config(path)
+    found = config.get("model_type")
     if found != StudentConfig.model_type:
         raise UserError(
             f"{path / 'config.json'}: model_type is {found!r}, expected {StudentConfig.model_type!r}; this is another "

@@ -21,6 +21,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from causaldrive.clips.types import Sample
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import write_json
+from causaldrive.ground.words import FUTURE_STEPS
 from causaldrive.student.action_space import UnicycleActionSpace
 from causaldrive.student.batches import IGNORED, CompletionBatch, PromptBatch, TrainingBatch
 from causaldrive.student.config import StudentConfig
@@ -105,8 +106,23 @@ class StudentProcessor:
     def questions(self, samples: Sequence[Sample], questions: Sequence[str]) -> PromptBatch:
         """Left-padded prompts that ask about the images and end with `<|answer_start|>`."""
         images = [self._images(sample) for sample in samples]
+        return PromptBatch(**self._pad(self._asked(images, questions), images, "left"))
+
+    def answered(self, samples: Sequence[Sample], questions: Sequence[str], answers: Sequence[str]) -> TrainingBatch:
+        """Right-padded rows of `questions`, each with its answer and `<|answer_end|>` as labels; nothing is driven."""
+        images = [self._images(sample) for sample in samples]
+        prompts = self._asked(images, questions)
+        said = [[*plain_ids(self.tokenizer, answer), self.config.id_of("answer_end")] for answer in answers]
+        rows = [prompt + answer for prompt, answer in zip(prompts, said, strict=True)]
+        labels = _pad_right([[IGNORED] * len(p) + a for p, a in zip(prompts, said, strict=True)], IGNORED)
+        return TrainingBatch(
+            **self._pad(rows, images, "right"), labels_text=labels, labels_traj=torch.full_like(labels, IGNORED),
+            action=torch.zeros(len(rows), FUTURE_STEPS, 2), traj_start=torch.tensor([len(p) - 1 for p in prompts]),
+        )  # fmt: skip
+
+    def _asked(self, images: Sequence[_Images], questions: Sequence[str]) -> list[list[int]]:
         texts = [asking(self.config, self._views(found), plain(q)) for found, q in zip(images, questions, strict=True)]
-        return PromptBatch(**self._pad([self._encode(text) for text in texts], images, "left"))
+        return [self._encode(text) for text in texts]
 
     def training(
         self, samples: Sequence[Sample], traces: Sequence[str | None], traj_tokens: bool = True
