@@ -41,6 +41,7 @@ class LabelConfig:
     workers: int = 2  # worker processes
     profile: str = "causaldrive"  # thresholds of the meta actions: causaldrive, or released (the published detector's)
     counterfactual: bool = False  # also ask whether without each named cause the expert would have decided the same
+    drive_causes: bool = False  # the same, driving on with and without each cause: the stricter test, and slower
     balance: int = 0  # keep at most this many accepted labels of each decision and scene family; 0: all
     openai: TeacherConfig = field(default_factory=TeacherConfig)  # the endpoint of the openai teacher
     critic: CriticConfig = field(default_factory=CriticConfig)  # judges what the validators pass; none without a URL
@@ -52,8 +53,9 @@ class LabelConfig:
         """Who is asked, and where the replies are."""
         cache = self.cache or self.out / "replies"
         return AskSettings(
-            self.teacher, self.openai, self.critic, self.every_s, cache, self.profile, self.counterfactual
-        )
+            self.teacher, self.openai, self.critic, self.every_s, cache, self.profile, self.counterfactual,
+            self.drive_causes,
+        )  # fmt: skip
 
     @property
     def deciding(self) -> LabelConfig:
@@ -112,7 +114,8 @@ def _tasks(config: LabelConfig, directories: list[Path]) -> list[ShardTask]:
     for directory in directories:
         inside = directory.relative_to(config.recordings) if directory != config.recordings else Path(directory.name)
         shard = config.out / "shards" / f"{'__'.join(inside.parts)}.parquet"
-        tasks.append(ShardTask(directory, shard, config.teacher, config.every_s, config.profile, config.counterfactual))
+        options = (config.teacher, config.every_s, config.profile, config.counterfactual, config.drive_causes)
+        tasks.append(ShardTask(directory, shard, *options))
     return tasks
 
 
