@@ -19,9 +19,10 @@ from causaldrive.label.budget import Budget, StopAsking
 from causaldrive.label.cause_critic import Judge, cause_critic
 from causaldrive.label.critic import Critic, CriticConfig
 from causaldrive.label.endpoint import Counts, Endpoint, EndpointConfig
-from causaldrive.label.keyframes import Keyframe, find_keyframes
+from causaldrive.label.keyframes import Keyframe
 from causaldrive.label.labelling import checked, criticised
 from causaldrive.label.openai_teacher import OpenAiTeacher, TeacherConfig
+from causaldrive.label.proactive import keyframes_of
 from causaldrive.label.recording_view import RecordingView, view_of
 from causaldrive.label.reply_cache import ReplyCache
 from causaldrive.label.seen import past_of
@@ -43,6 +44,7 @@ class AskSettings:
     profile: str = "causaldrive"
     counterfactual: bool = False
     drive_causes: bool = False
+    proactive: bool = False
 
     @property
     def asks(self) -> bool:
@@ -133,7 +135,7 @@ async def _open_all(
         except UserError as error:
             finished(directory, [], str(error))
             continue
-        keyframes = find_keyframes(view.meta, view.usable_range_us, settings.every_s)
+        keyframes = keyframes_of(view, settings.every_s, settings.proactive)
         wanted = settings.counterfactual or settings.drive_causes
         judge = cause_critic(view, settings.drive_causes) if wanted else None
         opened = _Open(directory, view, [None] * len(keyframes), len(keyframes), judge)

@@ -12,7 +12,7 @@ from pathlib import Path
 from causaldrive.clips.store import read_recording
 from causaldrive.ground.errors import UserError
 from causaldrive.label.cause_critic import Judge, cause_critic
-from causaldrive.label.keyframes import find_keyframes
+from causaldrive.label.proactive import keyframes_of
 from causaldrive.label.recording_view import RecordingView, view_of
 from causaldrive.label.store import write_labels
 from causaldrive.label.teachers import Rejection, Teacher, teacher_of
@@ -31,6 +31,7 @@ class ShardTask:
     profile: str = "causaldrive"
     counterfactual: bool = False
     drive_causes: bool = False
+    proactive: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def label_shard(task: ShardTask) -> ShardResult:
     """Label the recording and write its shard; what a user can cause sets this recording aside."""
     try:
         view = view_of(read_recording(task.directory), task.profile)
-        labels = label_recording(view, teacher_of(task.teacher), task.every_s)
+        labels = label_recording(view, teacher_of(task.teacher), task.every_s, task.proactive)
         if task.counterfactual or task.drive_causes:
             judge = cause_critic(view, task.drive_causes)
             labels = [criticised(label, judge) for label in labels]
@@ -55,9 +56,11 @@ def label_shard(task: ShardTask) -> ShardResult:
     return ShardResult(task)
 
 
-def label_recording(view: RecordingView, teacher: Teacher, every_s: float = 0.0) -> list[CocLabel]:
+def label_recording(
+    view: RecordingView, teacher: Teacher, every_s: float = 0.0, proactive: bool = False
+) -> list[CocLabel]:
     """One label a keyframe, validated; what the teacher rejects stays as a rejected row with its reason."""
-    keyframes = find_keyframes(view.meta, view.usable_range_us, every_s)
+    keyframes = keyframes_of(view, every_s, proactive)
     return [checked(teacher.explain(view, keyframe), view) for keyframe in keyframes]
 
 

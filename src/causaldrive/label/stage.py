@@ -7,6 +7,7 @@ become one file. Reads recordings, writes a label run. Knows nothing of how a la
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ class LabelConfig:
     out: Path  # run directory for labels.parquet and report.html
     teacher: str = "expert"  # expert: from annotations; motion: no cause is named; openai: a model at an endpoint
     every_s: float = 0.0  # also label every so many seconds; 0: only where the car changes what it does
+    proactive: bool = False  # also label where a cause is there before anybody has to react: curve ahead, lane end, ...
     limit: int = 0  # label at most this many recordings; 0: all
     workers: int = 2  # worker processes
     profile: str = "causaldrive"  # thresholds of the meta actions: causaldrive, or released (the published detector's)
@@ -54,7 +56,7 @@ class LabelConfig:
         cache = self.cache or self.out / "replies"
         return AskSettings(
             self.teacher, self.openai, self.critic, self.every_s, cache, self.profile, self.counterfactual,
-            self.drive_causes,
+            self.drive_causes, self.proactive,
         )  # fmt: skip
 
     @property
@@ -114,7 +116,8 @@ def _tasks(config: LabelConfig, directories: list[Path]) -> list[ShardTask]:
     for directory in directories:
         inside = directory.relative_to(config.recordings) if directory != config.recordings else Path(directory.name)
         shard = config.out / "shards" / f"{'__'.join(inside.parts)}.parquet"
-        options = (config.teacher, config.every_s, config.profile, config.counterfactual, config.drive_causes)
+        options = (config.teacher, config.every_s, config.profile, config.counterfactual, config.drive_causes,
+                   config.proactive)  # fmt: skip
         tasks.append(ShardTask(directory, shard, *options))
     return tasks
 
@@ -168,6 +171,8 @@ def _finish(
         f"{counts['rejected']} rejected with reason, {counts['unscored']} unscored, {len(set_aside)} recordings set "
         f"aside: {opened.directory / FILE}"
     )
+    origins = Counter(label.origin for label in labels)
+    print("label: keyframes by kind: " + ", ".join(f"{origin} {count}" for origin, count in origins.most_common()))
     left_out = sum(group.found - group.kept for group in groups)
     if left_out:
         print(f"label: {left_out} accepted labels left out for balance")
