@@ -36,12 +36,13 @@ def find_keyframes(
 ) -> list[Keyframe]:
     """Keyframes on the 10 Hz grid of `meta`, sorted, inside `usable_range` (first and last t0_us, both included).
 
-    Transitions of either axis come first; of those less than 0.4 s apart the earliest stays. Then `proactive`. With `every_s` (> 0)
+    `proactive` ones come first: a change within 0.4 s of one is the answer to its cause. Then transitions of either
+    axis; of those less than 0.4 s apart the earliest stays. With `every_s` (> 0)
     periodic ones are added where no other lies within 0.4 s.
     """
     first_us, last_us = usable_range
     chosen: list[Keyframe] = []
-    for keyframe in (*_transitions(meta), *proactive, *_periodic(meta, usable_range, every_s or 0.0)):
+    for keyframe in (*proactive, *_transitions(meta), *_periodic(meta, usable_range, every_s or 0.0)):
         free = all(abs(keyframe.t0_us - other.t0_us) > APART_US for other in chosen)
         if first_us <= keyframe.t0_us <= last_us and free:
             chosen.append(keyframe)
