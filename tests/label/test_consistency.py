@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from causaldrive.label.trace import ParsedTrace, parse
 
 CRUISE = speeds(10, (0, 7))
 BRAKE = speeds(10, (0, 0.6), (-2, 4), (0, 3))
+HARD = speeds(12, (-4, 2.5), (0, 5))
 STAND = speeds(0, (0, 7))
 STAND_THEN_GO = speeds(0, (0, 1.5), (1.5, 6))
 SURGE = speeds(5, (1.8, 7))
@@ -39,7 +42,7 @@ def aside(decision: str, direction: str | None, offset: np.ndarray | None, **mor
         ("speed_adaptation", [BRAKE, EASE, CRUISE], [SURGE]),
         ("set_speed_tracking", [CRUISE, SURGE, STAND_THEN_GO], [BRAKE, STAND]),
         ("acceleration_for_passing", [SURGE], [CRUISE, BRAKE]),
-        ("gap_searching", [CRUISE, EASE], [BRAKE, SURGE]),
+        ("gap_searching", [CRUISE, EASE, BRAKE], [HARD, speeds(5, (2.5, 7))]),
     ],
 )
 def test_longitudinal_rules_in_both_directions(decision, agrees, contradicts):
@@ -68,6 +71,33 @@ def test_more_braking_never_makes_slowing_less_true(decision, a, b, start):
 def test_less_braking_never_makes_going_less_true(decision, a, b, start):
     harder, softer = (along(decision, np.maximum(speeds(start, (rate, 7)), 0)) for rate in sorted((a, b)))
     assert softer or not harder
+
+
+def test_braking_that_was_under_way_is_not_of_this_decision():
+    fades = speeds(6, (-4, 0.8), (0, 0.3), (1.2, 6))
+    begins = speeds(6, (0, 0.4), (-4, 0.8), (0, 0.3), (1.2, 6))
+    goes_on = speeds(9, (-4, 1.8), (0, 0.3), (1.2, 6))
+    assert along("set_speed_tracking", fades)
+    assert not along("set_speed_tracking", begins), "a fresh braking is a decision"
+    assert not along("set_speed_tracking", goes_on), "so is one that is kept up"
+    assert not along("set_speed_tracking", speeds(6, (-4, 0.8), (0, 6))), "and one after which nothing comes back"
+
+
+def test_the_set_speed_says_what_is_keeping_and_what_is_holding_back():
+    def judged(decision: str, speed: np.ndarray, set_speed_mps: float | None) -> bool | None:
+        motion = replace(motion_of(speed), set_speed_mps=set_speed_mps)
+        return judge(ParsedTrace(decision, None, None, ()), motion).longitudinal
+
+    down = speeds(12, (-1.2, 1.5), (-0.2, 1), (0, 4))
+    assert judged("set_speed_tracking", down, 10.0) and not judged("set_speed_tracking", down, 12.0)
+    assert not judged("set_speed_tracking", down, None) and not judged("set_speed_tracking", BRAKE, 10.0)
+    assert judged("yield", CRUISE, 12.0) and not judged("yield", CRUISE, 10.0) and not judged("yield", CRUISE, None)
+    assert not judged("yield", SURGE, 12.0)
+
+
+def test_a_later_move_aside_is_a_later_decision():
+    later = np.concatenate([np.zeros(25), swerve(1.5)])[:65]
+    assert aside("lane_keeping", None, later) and not aside("lane_keeping", None, swerve(1.5))
 
 
 @pytest.mark.parametrize("nudge", ["in_lane_nudge", "out_of_lane_nudge"])

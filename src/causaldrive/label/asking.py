@@ -16,11 +16,13 @@ from pathlib import Path
 from causaldrive.clips.store import read_recording
 from causaldrive.ground.errors import UserError
 from causaldrive.label.budget import Budget, StopAsking
+from causaldrive.label.cause_critic import Judge, cause_critic
 from causaldrive.label.critic import Critic, CriticConfig
 from causaldrive.label.endpoint import Counts, Endpoint, EndpointConfig
-from causaldrive.label.keyframes import Keyframe, find_keyframes
+from causaldrive.label.keyframes import Keyframe
 from causaldrive.label.labelling import checked, criticised
 from causaldrive.label.openai_teacher import OpenAiTeacher, TeacherConfig
+from causaldrive.label.proactive import keyframes_of
 from causaldrive.label.recording_view import RecordingView, view_of
 from causaldrive.label.reply_cache import ReplyCache
 from causaldrive.label.seen import past_of
@@ -41,6 +43,8 @@ class AskSettings:
     cache: Path
     profile: str = "causaldrive"
     counterfactual: bool = False
+    drive_causes: bool = False
+    proactive: bool = False
 
     @property
     def asks(self) -> bool:
@@ -74,6 +78,7 @@ class _Open:
     view: RecordingView
     labels: list[CocLabel | None]
     left: int
+    judge: Judge | None  # of causes, where that is asked for
     reason: str | None = None
 
 
@@ -130,8 +135,10 @@ async def _open_all(
         except UserError as error:
             finished(directory, [], str(error))
             continue
-        keyframes = find_keyframes(view.meta, view.usable_range_us, settings.every_s)
-        opened = _Open(directory, view, [None] * len(keyframes), len(keyframes))
+        keyframes = keyframes_of(view, settings.every_s, settings.proactive)
+        wanted = settings.counterfactual or settings.drive_causes
+        judge = cause_critic(view, settings.drive_causes) if wanted else None
+        opened = _Open(directory, view, [None] * len(keyframes), len(keyframes), judge)
         if not keyframes:
             finished(directory, [], None)
         for number, keyframe in enumerate(keyframes):
@@ -143,7 +150,7 @@ async def _work(jobs: asyncio.Queue, asker: Asker, finished: Finished) -> None:
         opened, number, keyframe = await jobs.get()
         try:
             if opened.reason is None:
-                opened.labels[number] = await asker.label(opened.view, keyframe)
+                opened.labels[number] = await asker.label(opened.view, keyframe, opened.judge)
         except StopAsking:
             raise
         except UserError as error:
@@ -164,7 +171,7 @@ class Asker:
         self._present = None if teacher else teacher_of(settings.teacher)
         self._critic = Critic(settings.critic) if critic else None
 
-    async def label(self, view: RecordingView, keyframe: Keyframe) -> CocLabel:
+    async def label(self, view: RecordingView, keyframe: Keyframe, judge: Judge | None = None) -> CocLabel:
         """The label of one keyframe, checked and judged. Raises UserError for what the recording lacks."""
         if self._asked and self._teacher_at:
             past = await asyncio.to_thread(past_of, view, keyframe.t0_us, self._settings.openai)
@@ -173,8 +180,8 @@ class Asker:
             assert self._present is not None, "a teacher is either asked or at hand"
             answer = self._present.explain(view, keyframe)
         label = checked(answer, view)
-        if self._settings.counterfactual:
-            label = criticised(label, view)
+        if judge:
+            label = criticised(label, judge)
         if self._critic and self._critic_at and label.status == "accepted":
             past = await asyncio.to_thread(past_of, view, label.t0_us, self._settings.critic)
             label = await self._critic.judge(view, label, past, self._critic_at)

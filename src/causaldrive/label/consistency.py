@@ -3,6 +3,10 @@
     drop(T) = v_0 - min v_t            rise(T) = max v_t - v_0           t <= T
     drift(side) = max side (o_t - o_0)          o = offset from the route's centre line, left positive
 
+What counts is the *first* action after t0: a later one is another decision, and braking that is under way at t0 and
+ends soon after it is none of this one. Where the speed that the driver wishes for is known, slowing down to it is
+keeping it, and staying below it is holding back.
+
 One code for three uses: validator of labels (motion = what was really driven), reward, and metric (motion = what was
 planned). Every rule is a comparison of such a quantity with a limit of `Limits`, so more braking can only make "stop"
 truer, never less true. Source of the idea: r_consistency of arXiv 2511.00088, section 5.3. Reads arrays; knows
@@ -36,6 +40,7 @@ class PlannedMotion:
     xy_in_rig_m: Array  # (65, 2)
     yaw_rad: Array  # (65,)
     lane_offset_m: Array | None = None  # (65,) from the route's centre line; None where no route is known
+    set_speed_mps: float | None = None  # what the driver would drive on a clear road; None where nobody knows
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,11 @@ class Consistency:
 class Limits:
     """Every limit of the rules."""
 
-    soon_s: float = 2.0  # a decision is the *first* action: later ones may differ
+    soon_s: float = 1.5  # the first action: later ones may differ
     horizon_s: float = 4.0
+    under_way_mps2: float = -0.5  # braking at least this hard at t0 was decided before
+    fades_s: float = 1.6  # within which such braking ends: reaction time and the actuator's jerk
+    keep_s: float = 3.0  # how long a lane that is kept is kept
     nudge_horizon_s: float = 5.0  # a nudge begins slowly
     still_mps: float = 0.5
     still_s: float = 1.0  # standing at least this long counts as standing
@@ -60,7 +68,7 @@ class Limits:
     slowing_mps: float = 0.5  # least drop of speed that is slowing
     wobble_mps: float = 0.6  # change of speed that is none
     follow_rise_mps: float = 2.0  # within `soon_s`: the lead may pull away
-    search_change_mps: float = 3.0
+    search_change_mps: float = 3.3  # within `soon_s`: harder is more than adjusting
     keep_band_m: float = 0.6
     nudge_m: float = 0.4
     widest_nudge_m: float = 2.8  # beyond it is a lane change
@@ -91,7 +99,9 @@ def motion_of_recording(recording: Recording, t0_us: int) -> PlannedMotion:
     xy = to_frame(ego.position_in_local_m[:, :2], origin, heading)
     yaw = np.unwrap(ego.yaw_rad) - heading
     route_in_rig = None if route is None else to_frame(route, origin, heading)
-    return PlannedMotion(ego.speed_mps, xy, yaw, _offset(xy, route_in_rig))
+    wished = recording.meta.get("target_speed_mps")
+    set_speed = None if wished is None else float(wished)
+    return PlannedMotion(ego.speed_mps, xy, yaw, _offset(xy, route_in_rig), set_speed)
 
 
 def _offset(xy: Array, route: Array | None) -> Array | None:
@@ -107,7 +117,8 @@ def judge(parsed: ParsedTrace, motion: PlannedMotion, limits: Limits = LIMITS) -
         return Consistency(False, False, False)
     longitudinal = lateral = None
     if parsed.longitudinal is not None:
-        longitudinal = bool(_LONGITUDINAL[parsed.longitudinal](SpeedProfile(motion.speed_mps, limits), limits))
+        speed = SpeedProfile(motion.speed_mps, limits, motion.set_speed_mps)
+        longitudinal = bool(_LONGITUDINAL[parsed.longitudinal](speed, limits))
     if parsed.lateral is not None:
         lateral = bool(_LATERAL[parsed.lateral](SideProfile(motion, parsed.direction, limits), limits))
     return Consistency(longitudinal, lateral, longitudinal is True and lateral is True)
@@ -116,9 +127,10 @@ def judge(parsed: ParsedTrace, motion: PlannedMotion, limits: Limits = LIMITS) -
 class SpeedProfile:
     """Drops and rises of one speed profile."""
 
-    def __init__(self, speed_mps: Array, limits: Limits):
+    def __init__(self, speed_mps: Array, limits: Limits, set_speed_mps: float | None = None):
         self.v = speed_mps
         self.now = float(speed_mps[0])
+        self.set_speed_mps = set_speed_mps
         self.limits = limits
 
     def until(self, seconds: float) -> Array:
@@ -141,6 +153,21 @@ class SpeedProfile:
         return slowing and self.rise_before_lowest() <= self.limits.wobble_mps
 
     @property
+    def picks_up(self) -> bool:
+        """Braking that was under way at t0 ends soon, and the speed comes back."""
+        if (self.v[1] - self.v[0]) / STEP_S > self.limits.under_way_mps2:
+            return False
+        lowest = int(np.argmin(self.until(self.limits.horizon_s)))
+        regained = float(self.until(self.limits.horizon_s)[lowest:].max() - self.v[lowest])
+        return lowest * STEP_S <= self.limits.fades_s and regained >= self.limits.wobble_mps
+
+    @property
+    def held_back(self) -> bool:
+        """It stays below the speed that the driver wishes for."""
+        slower = self.set_speed_mps is not None and self.now <= self.set_speed_mps - self.limits.slowing_mps
+        return slower and self.rise(self.limits.soon_s) <= self.limits.wobble_mps
+
+    @property
     def stands(self) -> bool:
         return float(np.abs(self.until(self.limits.still_s)).max()) <= self.limits.still_mps
 
@@ -151,7 +178,7 @@ def _stop(s: SpeedProfile, limits: Limits) -> bool:
 
 def _yield(s: SpeedProfile, limits: Limits) -> bool:
     creeps = s.now <= limits.slow_mps and s.rise(limits.soon_s) <= limits.wobble_mps
-    return s.slows or s.stands or creeps
+    return s.slows or s.stands or creeps or s.held_back
 
 
 def _follow(s: SpeedProfile, limits: Limits) -> bool:
@@ -164,11 +191,12 @@ def _adapt(s: SpeedProfile, limits: Limits) -> bool:
 
 def _track(s: SpeedProfile, limits: Limits) -> bool:
     moves = float(s.until(limits.horizon_s).max()) > limits.still_mps
-    return moves and s.drop(limits.soon_s) <= limits.wobble_mps
+    kept = min(s.now, s.set_speed_mps or s.now) - float(s.until(limits.soon_s).min()) <= limits.wobble_mps
+    return moves and (kept or s.picks_up)
 
 
 def _search(s: SpeedProfile, limits: Limits) -> bool:
-    return max(s.drop(limits.horizon_s), s.rise(limits.horizon_s)) <= limits.search_change_mps
+    return max(s.drop(limits.soon_s), s.rise(limits.soon_s)) <= limits.search_change_mps
 
 
 def _pass(s: SpeedProfile, limits: Limits) -> bool:
@@ -185,6 +213,7 @@ class SideProfile:
         self.on_route = offset is not None and bool(np.isfinite(offset).all())
         course = offset if offset is not None and self.on_route else _bow(motion, limits)
         self.course = course[: round(limits.nudge_horizon_s / STEP_S) + 1]
+        self.keep_s = limits.keep_s
         self.turned = motion.yaw_rad - motion.yaw_rad[0]
         self.speed = motion.speed_mps
 
@@ -194,9 +223,10 @@ class SideProfile:
         return float((self.sign * moves).max() if self.direction else np.abs(moves).max())
 
     def outside_band(self) -> float:
-        """How far the course leaves the strip between where it starts and the centre line."""
-        low, high = min(self.course[0], 0.0), max(self.course[0], 0.0)
-        return max(float(self.course.max()) - high, low - float(self.course.min()), 0.0)
+        """How far the course soon leaves the strip between where it starts and the centre line."""
+        kept = self.course[: round(self.keep_s / STEP_S) + 1]
+        low, high = min(kept[0], 0.0), max(kept[0], 0.0)
+        return max(float(kept.max()) - high, low - float(kept.min()), 0.0)
 
 
 def _bow(motion: PlannedMotion, limits: Limits) -> Array:

@@ -15,8 +15,9 @@ from causaldrive.label.asking import AskSettings
 from causaldrive.label.budget import Usage, estimate_prompt
 from causaldrive.label.critic import Critic
 from causaldrive.label.endpoint import Request
-from causaldrive.label.keyframes import Keyframe, find_keyframes
+from causaldrive.label.keyframes import Keyframe
 from causaldrive.label.openai_teacher import OpenAiTeacher
+from causaldrive.label.proactive import keyframes_of
 from causaldrive.label.recording_view import RecordingView, view_of
 from causaldrive.label.seen import past_of
 from causaldrive.label.teachers import MotionTeacher
@@ -29,8 +30,8 @@ def print_estimate(directories: Sequence[Path], settings: AskSettings) -> None:
     keyframes = 0
     for directory in directories:
         try:
-            view = view_of(read_recording(directory))
-            found = find_keyframes(view.meta, view.usable_range_us, settings.every_s)
+            view = view_of(read_recording(directory), settings.profile)
+            found = keyframes_of(view, settings.every_s, settings.proactive)
             asked = [(role, request) for keyframe in found for role, request in _requests(view, keyframe, settings)]
         except UserError as error:
             print(f"label: would set aside {directory}: {error}")

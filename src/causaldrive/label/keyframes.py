@@ -2,13 +2,14 @@
 
     t0 = transition of a meta action - 0.5 s
 
-so that the cause is named before the car answers to it. Periodic keyframes show the student moments where nothing
+so that the cause is named before the car answers to it: these are reactive. Proactive ones, where a cause is there
+before anybody has to react, are handed in (`proactive.py` finds them). Periodic keyframes show the student moments where nothing
 changes. Source: arXiv 2511.00088, sections 4.1 and 4.3. Knows nothing of files or causes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from causaldrive.ground.words import STEP_US
@@ -20,22 +21,28 @@ APART_US = 400_000  # nearer keyframes are one and the same
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A moment to label; `change` tells which word gave way to which, empty for a periodic one."""
+    """A moment to label; `change` tells which word gave way to which, or the scenario; empty for a periodic one."""
 
     t0_us: int
-    origin: str  # 'transition' or 'periodic'
+    origin: str  # 'transition' (reactive), 'proactive' or 'periodic'
     change: str = ""
 
 
-def find_keyframes(meta: MetaActions, usable_range: tuple[int, int], every_s: float | None = None) -> list[Keyframe]:
+def find_keyframes(
+    meta: MetaActions,
+    usable_range: tuple[int, int],
+    every_s: float | None = None,
+    proactive: Sequence[Keyframe] = (),
+) -> list[Keyframe]:
     """Keyframes on the 10 Hz grid of `meta`, sorted, inside `usable_range` (first and last t0_us, both included).
 
-    Transitions of either axis come first; of those less than 0.4 s apart the earliest stays. With `every_s` (> 0)
+    `proactive` ones come first: a change within 0.4 s of one is the answer to its cause. Then transitions of either
+    axis; of those less than 0.4 s apart the earliest stays. With `every_s` (> 0)
     periodic ones are added where no other lies within 0.4 s.
     """
     first_us, last_us = usable_range
     chosen: list[Keyframe] = []
-    for keyframe in (*_transitions(meta), *_periodic(meta, usable_range, every_s or 0.0)):
+    for keyframe in (*proactive, *_transitions(meta), *_periodic(meta, usable_range, every_s or 0.0)):
         free = all(abs(keyframe.t0_us - other.t0_us) > APART_US for other in chosen)
         if first_us <= keyframe.t0_us <= last_us and free:
             chosen.append(keyframe)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from causaldrive.clips.store import read_recording
 from causaldrive.ground.errors import UserError
-from causaldrive.label.critics import counterfactual
-from causaldrive.label.keyframes import find_keyframes
+from causaldrive.label.cause_critic import Judge, cause_critic
+from causaldrive.label.proactive import keyframes_of
 from causaldrive.label.recording_view import RecordingView, view_of
 from causaldrive.label.store import write_labels
 from causaldrive.label.teachers import Rejection, Teacher, teacher_of
@@ -30,6 +30,8 @@ class ShardTask:
     every_s: float
     profile: str = "causaldrive"
     counterfactual: bool = False
+    drive_causes: bool = False
+    proactive: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,21 @@ def label_shard(task: ShardTask) -> ShardResult:
     """Label the recording and write its shard; what a user can cause sets this recording aside."""
     try:
         view = view_of(read_recording(task.directory), task.profile)
-        labels = label_recording(view, teacher_of(task.teacher), task.every_s)
-        if task.counterfactual:
-            labels = [criticised(label, view) for label in labels]
+        labels = label_recording(view, teacher_of(task.teacher), task.every_s, task.proactive)
+        if task.counterfactual or task.drive_causes:
+            judge = cause_critic(view, task.drive_causes)
+            labels = [criticised(label, judge) for label in labels]
     except UserError as error:
         return ShardResult(task, str(error))
     write_labels(task.shard, labels)
     return ShardResult(task)
 
 
-def label_recording(view: RecordingView, teacher: Teacher, every_s: float = 0.0) -> list[CocLabel]:
+def label_recording(
+    view: RecordingView, teacher: Teacher, every_s: float = 0.0, proactive: bool = False
+) -> list[CocLabel]:
     """One label a keyframe, validated; what the teacher rejects stays as a rejected row with its reason."""
-    keyframes = find_keyframes(view.meta, view.usable_range_us, every_s)
+    keyframes = keyframes_of(view, every_s, proactive)
     return [checked(teacher.explain(view, keyframe), view) for keyframe in keyframes]
 
 
@@ -67,10 +72,10 @@ def checked(answer: CocLabel | Rejection, view: RecordingView) -> CocLabel:
     return replace(answer.label, verdicts=(Verdict("teacher", *judged, answer.reason),), status=answer.status)
 
 
-def criticised(label: CocLabel, view: RecordingView) -> CocLabel:
-    """An accepted label with the counterfactual critic's verdict; other labels as they are."""
+def criticised(label: CocLabel, judge: Judge) -> CocLabel:
+    """An accepted label with the verdict of the critic of causes; other labels as they are."""
     if label.status != "accepted":
         return label
-    verdict = counterfactual(label, view)
+    verdict = judge(label)
     status = "rejected" if verdict.passed is False else label.status
     return replace(label, verdicts=(*label.verdicts, verdict), status=status)

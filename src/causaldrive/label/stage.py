@@ -7,6 +7,7 @@ become one file. Reads recordings, writes a label run. Knows nothing of how a la
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,10 +38,12 @@ class LabelConfig:
     out: Path  # run directory for labels.parquet and report.html
     teacher: str = "expert"  # expert: from annotations; motion: no cause is named; openai: a model at an endpoint
     every_s: float = 0.0  # also label every so many seconds; 0: only where the car changes what it does
+    proactive: bool = False  # also label where a cause is there before anybody has to react: curve ahead, lane end, ...
     limit: int = 0  # label at most this many recordings; 0: all
     workers: int = 2  # worker processes
     profile: str = "causaldrive"  # thresholds of the meta actions: causaldrive, or released (the published detector's)
     counterfactual: bool = False  # also ask whether without each named cause the expert would have decided the same
+    drive_causes: bool = False  # the same, driving on with and without each cause: the stricter test, and slower
     balance: int = 0  # keep at most this many accepted labels of each decision and scene family; 0: all
     openai: TeacherConfig = field(default_factory=TeacherConfig)  # the endpoint of the openai teacher
     critic: CriticConfig = field(default_factory=CriticConfig)  # judges what the validators pass; none without a URL
@@ -52,8 +55,9 @@ class LabelConfig:
         """Who is asked, and where the replies are."""
         cache = self.cache or self.out / "replies"
         return AskSettings(
-            self.teacher, self.openai, self.critic, self.every_s, cache, self.profile, self.counterfactual
-        )
+            self.teacher, self.openai, self.critic, self.every_s, cache, self.profile, self.counterfactual,
+            self.drive_causes, self.proactive,
+        )  # fmt: skip
 
     @property
     def deciding(self) -> LabelConfig:
@@ -112,7 +116,9 @@ def _tasks(config: LabelConfig, directories: list[Path]) -> list[ShardTask]:
     for directory in directories:
         inside = directory.relative_to(config.recordings) if directory != config.recordings else Path(directory.name)
         shard = config.out / "shards" / f"{'__'.join(inside.parts)}.parquet"
-        tasks.append(ShardTask(directory, shard, config.teacher, config.every_s, config.profile, config.counterfactual))
+        options = (config.teacher, config.every_s, config.profile, config.counterfactual, config.drive_causes,
+                   config.proactive)  # fmt: skip
+        tasks.append(ShardTask(directory, shard, *options))
     return tasks
 
 
@@ -165,6 +171,8 @@ def _finish(
         f"{counts['rejected']} rejected with reason, {counts['unscored']} unscored, {len(set_aside)} recordings set "
         f"aside: {opened.directory / FILE}"
     )
+    origins = Counter(label.origin for label in labels)
+    print("label: keyframes by kind: " + ", ".join(f"{origin} {count}" for origin, count in origins.most_common()))
     left_out = sum(group.found - group.kept for group in groups)
     if left_out:
         print(f"label: {left_out} accepted labels left out for balance")

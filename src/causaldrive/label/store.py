@@ -25,7 +25,7 @@ from causaldrive.ground.words import (
 from causaldrive.label.types import STATUSES, Cause, CocLabel, Verdict
 
 FILE = "labels.parquet"
-ORIGINS = ("transition", "periodic")
+ORIGINS = ("transition", "proactive", "periodic")
 _CAUSE = pa.struct(
     [("category", pa.string()), ("text", pa.string()), ("kind", pa.string()), ("agent_id", pa.string()),
      ("evidence_t_us", pa.int64())]

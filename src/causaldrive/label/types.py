@@ -37,7 +37,7 @@ class CocLabel:
 
     recording_id: str
     t0_us: int
-    origin: str  # why this moment: 'transition' or 'periodic'
+    origin: str  # why this moment: 'transition' (reactive), 'proactive' or 'periodic'
     decision_longitudinal: str | None  # of LONGITUDINAL_DECISIONS
     decision_lateral: str | None  # of LATERAL_DECISIONS
     direction: str | None  # 'left', 'right'

@@ -28,7 +28,8 @@ from causaldrive.label.trace_rules import cause_kinds
 from causaldrive.label.types import Cause, CocLabel, Verdict
 
 _EASY_MPS2 = 0.5  # a stop that needs less braking than this is still far ahead
-_BRISK_MPS = 1.5  # gain of speed within 2 s that no braking lead or crossing person allows
+_BRISK_MPS = 1.5  # gain of speed within `_WITHIN_S` that no braking lead or crossing person allows
+_WITHIN_S = 2.0
 _TURN_RAD = 0.1
 
 
@@ -151,20 +152,20 @@ KEYWORD_RULES = (
     KeywordRule(
         "a green light is named but the car slows down",
         re.compile(r"\bgreen\b.*\blight|\blight\b.*\bgreen\b"),
-        lambda speed: speed.drop(LIMITS.soon_s) > _BRISK_MPS,
+        lambda speed: speed.drop(_WITHIN_S) > _BRISK_MPS,
         re.compile(_ELSEWHERE),
     ),
     KeywordRule(
         "a speed bump is named but the car speeds up",
         re.compile(r"\bspeed (?:bump|hump)"),
-        lambda speed: speed.rise(LIMITS.soon_s) > _BRISK_MPS,
+        lambda speed: speed.rise(_WITHIN_S) > _BRISK_MPS,
         re.compile(r"\bpassed|\bbehind us|far ahead"),
         far_is_exempt=True,
     ),
     KeywordRule(
         "a crossing person or a braking car is named but the car speeds up",
         re.compile(r"\bcrossing\b|\bbraking\b"),
-        lambda speed: speed.rise(LIMITS.soon_s) > _BRISK_MPS,
+        lambda speed: speed.rise(_WITHIN_S) > _BRISK_MPS,
         re.compile(r"\bhas crossed|\bfinished|\bcleared|far ahead"),
         far_is_exempt=True,
     ),

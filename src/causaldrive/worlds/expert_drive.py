@@ -94,21 +94,38 @@ def _draw_push(rng: np.random.Generator, start_s: float) -> Push:
 
 def drive(scene: Scene, duration_s: float, disturbance: Disturbance | None = None) -> Drive:
     """Drive until the scene is over, its road ends, or `duration_s` have passed."""
+    states, explanations, pushed = [], [], []
+    for world, said, due in driving(scene, duration_s, disturbance):
+        states.append(world.state)
+        explanations.append(said)
+        pushed += [world.state.t_us for _ in due]
+        scene = world.scene
+    return Drive(scene, states, explanations, list(_spans(pushed)))
+
+
+def driving(
+    scene: Scene, duration_s: float, disturbance: Disturbance | None = None
+) -> Iterator[tuple[TownWorld, Explanation, list[Push]]]:
+    """The world at each tick of such a drive, what the expert says there, and the pushes of the step to come.
+
+    The world is one and the same; it steps on when the next tick is asked for, from wherever it then is.
+    """
     if disturbance is not None:
         scene = replace(scene, ego=_displaced(scene.ego, disturbance))
     world = TownWorld(scene)
     driver = ExpertDriver(world.context)
-    states, explanations, pushed = [world.state], [explain(world.history, world.context)], []
-    while not world.finished and world.time_s < duration_s - 1e-6:
-        acceleration, curvature = driver.command(world.history, explanations[-1])
-        for push in _active(disturbance, world.time_s, explanations[-1]):
+    while True:
+        said = explain(world.history, world.context)
+        over = world.finished or world.time_s >= duration_s - 1e-6
+        due = [] if over else _active(disturbance, world.time_s, said)
+        yield world, said, due
+        if over:
+            return
+        acceleration, curvature = driver.command(world.history, said)
+        for push in due:
             acceleration += push.acceleration_mps2
             curvature += push.lateral_mps2 / max(world.state.ego.speed_mps, 4.0) ** 2
-            pushed.append(world.state.t_us)
         world.step(acceleration, curvature)
-        states.append(world.state)
-        explanations.append(explain(world.history, world.context))
-    return Drive(scene, states, explanations, list(_spans(pushed)))
 
 
 def _displaced(ego: EgoState, disturbance: Disturbance) -> EgoState:

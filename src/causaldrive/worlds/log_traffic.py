@@ -157,12 +157,17 @@ class LogTraffic:
         lights = self.lights()
         if light_id not in lights.ids:
             raise CannotIntervene(f"there is no light {light_id!r} in the log at {self._moment.t_us} us")
-        away = lights.stop_xy_in_local_m - lights.stop_xy_in_local_m[lights.ids.index(light_id)]
-        group = [name for name, gap in zip(lights.ids, np.linalg.norm(away, axis=1), strict=True) if gap < 1.0]
+        group = heads_over_line(lights, light_id)
         self._moment = replace(self._moment, held=self._moment.held | dict.fromkeys(group, state))
 
     def straighten(self, unbend: Unbend) -> None:
         raise CannotIntervene("the road of a log cannot be straightened: its agents drove the road that was there")
+
+
+def heads_over_line(lights: LightArrays, light_id: str) -> list[str]:
+    """The head of that id and all others over the same stop line."""
+    away = lights.stop_xy_in_local_m - lights.stop_xy_in_local_m[lights.ids.index(light_id)]
+    return [name for name, gap in zip(lights.ids, np.linalg.norm(away, axis=1), strict=True) if gap < 1.0]
 
 
 def joined(parts: list[AgentArrays]) -> AgentArrays:

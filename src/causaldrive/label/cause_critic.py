@@ -1,0 +1,169 @@
+"""The critic of causes: is a named cause one, that is, would the driver have decided otherwise without it?
+
+    stated    D(now | others away) differs from D(now | others and this one away)
+    driven    without it another decision is stated *and* the drive of the next 6.4 s moves (`worlds/causes.py`)
+
+D is the privileged expert's decision, `others` are the other named causes: away on both sides, so that one of two that
+ask for the same is not excused by the other. Both take things away with the acts of `worlds/interventions.py`. `stated`
+edits the 2 s up to t0 and asks once; `driven` drives two branches from t0: in the town itself where the recording names
+its scene and the expert's drive of it is the recorded one, else in the replayed log. In the town the expert is also
+driver and teacher, so there neither can find the expert's own errors of judgement; what they find is a label that the
+scene does not bear out. Knows nothing of teachers or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from causaldrive.label.recording_view import RecordingView
+from causaldrive.label.scene_checks import unknown, verdict
+from causaldrive.label.types import Cause, CocLabel, Verdict
+from causaldrive.worlds.causes import try_cause
+from causaldrive.worlds.counterfactual import changed, expert_branch
+from causaldrive.worlds.expert import Explanation, explain
+from causaldrive.worlds.expert_drive import draw_disturbance, driving
+from causaldrive.worlds.explanation import Factor
+from causaldrive.worlds.interventions import CannotIntervene, Intervention, act, without
+from causaldrive.worlds.replay import ReplayWorld
+from causaldrive.worlds.scenes import FAMILIES, SceneSpec, build_scene
+from causaldrive.worlds.still import StillWorld
+from causaldrive.worlds.world import DrivenWorld, WorldSnapshot
+
+NAME = "counterfactual"
+LEAST_MPS2 = 0.25  # less difference of acceleration is none: the expert binds from 0.3 on
+LEAST_M = 0.3
+_SAME_PLACE_M = 0.01
+_HERE = ("critical_object", "traffic_light")  # what is of these and not there cannot have caused anything
+
+Judge = Callable[[CocLabel], Verdict]
+
+
+def cause_critic(view: RecordingView, drives: bool = False) -> Judge:
+    """The critic of one recording's labels: `stated`, or with `drives` the slower `driven`.
+
+    It fails a label where some named cause changes nothing, and cannot judge without annotations or without a cause
+    that can be taken away.
+    """
+    worlds = _WorldsOf(view)
+
+    def judge(label: CocLabel) -> Verdict:
+        if view.recording.agents is None or not view.history_states(label.t0_us):
+            return unknown(NAME, "the recording lists no agents to take away")
+        if not label.causes:
+            return unknown(NAME, "no cause is named")
+        found = _driven(label, worlds.at(label.t0_us)) if drives else _stated(label, worlds.still(label.t0_us))
+        if all(binds is None for binds in found):
+            return unknown(NAME, "no named cause can be taken away")
+        idle = [cause for cause, binds in zip(label.causes, found, strict=True) if binds is False]
+        return verdict(NAME, [f"without '{cause.text}' the driver would have decided the same" for cause in idle])
+
+    return judge
+
+
+def _stated(label: CocLabel, world: DrivenWorld) -> list[bool | None]:
+    return [binds(cause, label.causes, world) for cause in label.causes]
+
+
+def binds(cause: Cause, named: Sequence[Cause], world: DrivenWorld) -> bool | None:
+    """Whether the expert's decision now hangs on the cause, the other named ones being away; None: cannot tell."""
+    try:
+        gone = _away(cause, world)
+        with changed(world, [gone]):
+            pass
+    except CannotIntervene:
+        return False if cause.category in _HERE else None
+    with changed(world, []):
+        for other in named:
+            _take_away(other, world, but_not=gone)
+        base = explain(world.history, world.context)
+        act(world, [gone])
+        return _differs(base, explain(world.history, world.context))
+
+
+def _take_away(other: Cause, world: DrivenWorld, but_not: Intervention) -> None:
+    """Another named cause goes, unless what is asked about is the same thing and would go with it."""
+    before = world.snapshot()
+    try:
+        gone = _away(other, world)
+        if gone == but_not:
+            return
+        act(world, [gone])
+    except CannotIntervene:
+        return  # it is not there, or it stays in both
+    try:
+        with changed(world, [but_not]):
+            pass
+    except CannotIntervene:
+        world.restore(before)
+
+
+def _driven(label: CocLabel, world: DrivenWorld) -> list[bool | None]:
+    """Each cause as `worlds.causes` tries what the expert itself states."""
+    before = world.snapshot()
+    said = explain(world.history, world.context)
+    branch = expert_branch(world)
+    found: list[bool | None] = []
+    for cause in label.causes:
+        world.restore(before)
+        agrees = try_cause(world, _factor(cause, world), said, branch).agrees
+        found.append(False if agrees is None and cause.category in _HERE else agrees)
+    return found
+
+
+def _differs(first: Explanation, second: Explanation) -> bool:
+    faster = abs(first.acceleration_mps2 - second.acceleration_mps2) >= LEAST_MPS2
+    aside = abs(first.lateral_offset_m - second.lateral_offset_m) >= LEAST_M
+    return faster or aside or first.lateral != second.lateral
+
+
+def _away(cause: Cause, world: DrivenWorld) -> Intervention:
+    return without(_factor(cause, world), True, world.state.agents)
+
+
+def _factor(cause: Cause, world: DrivenWorld) -> Factor:
+    """The named cause as what the acts take away: by its kind, else by what its id is."""
+    kind, lights = cause.kind or "unobserved", world.state.lights
+    if cause.kind is None and cause.agent_id in lights.ids:
+        kind = "green_light" if lights.state[lights.ids.index(cause.agent_id)] == "green" else "red_light"
+    return Factor(kind, cause.agent_id, cause.evidence_t_us or world.state.t_us, 0.0, 0.0, cause.text)
+
+
+class _WorldsOf:
+    """Worlds at moments of one recording. The town is driven once, and only when it is asked for."""
+
+    def __init__(self, view: RecordingView):
+        self._view = view
+        self._town: DrivenWorld | None = None
+        self._snapshots: dict[int, WorldSnapshot] | None = None
+
+    def still(self, t0_us: int) -> DrivenWorld:
+        """What was seen up to t0."""
+        return StillWorld(self._view.context, self._view.history_states(t0_us))
+
+    def at(self, t0_us: int) -> DrivenWorld:
+        """The scene that was recorded, where it can be driven as it was; the log else."""
+        if self._snapshots is None:
+            self._snapshots = self._drive_town()
+        saved = self._snapshots.get(t0_us)
+        if saved is None or self._town is None:
+            return ReplayWorld(self._view.recording, t0_us)
+        self._town.restore(saved)
+        return self._town
+
+    def _drive_town(self) -> dict[int, WorldSnapshot]:
+        """Snapshots by time, up to where the drive is no longer the recorded one."""
+        meta, snapshots = self._view.recording.meta, {}
+        if meta.get("family") not in FAMILIES or "seed" not in meta:
+            return {}
+        spec = SceneSpec(meta["family"], int(meta["seed"]), bool(meta.get("harmless", False)))
+        pushes = draw_disturbance(spec, 1.0) if meta.get("disturbed") else None
+        recorded = {state.t_us: state.ego.xy_in_local_m for state in self._view.states}
+        for world, _, _ in driving(build_scene(spec), float(self._view.ego.t_us[-1]) / 1e6, pushes):
+            now = world.state
+            if now.t_us not in recorded or np.abs(now.ego.xy_in_local_m - recorded[now.t_us]).max() > _SAME_PLACE_M:
+                break
+            self._town = world
+            snapshots[now.t_us] = world.snapshot()
+        return snapshots

@@ -1,0 +1,136 @@
+"""The critic of causes: it lets the expert's causes stand, and nothing that changes nothing, asked or driven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from label_drives import recording_of_states
+
+from causaldrive.label.cause_critic import binds, cause_critic
+from causaldrive.label.labelling import label_recording
+from causaldrive.label.recording_view import RecordingView, view_of
+from causaldrive.label.teachers import ExpertTeacher, name_causes
+from causaldrive.label.types import Cause, CocLabel
+from causaldrive.worlds.expert_drive import draw_disturbance, drive
+from causaldrive.worlds.scenes import SceneSpec, build_scene
+from causaldrive.worlds.state import WorldState
+from causaldrive.worlds.still import StillWorld
+from causaldrive.worlds.town import TownWorld
+
+
+@pytest.fixture(scope="module")
+def labelled(town) -> list[tuple[RecordingView, list[CocLabel]]]:
+    views = [view_of(recording) for recording in town.values()]
+    return [(view, label_recording(view, ExpertTeacher(), 0.5)) for view in views]
+
+
+def harmless_things(view: RecordingView, label: CocLabel) -> list[Cause]:
+    seen = name_causes(view.history_states(label.t0_us), view.context, label.t0_us)
+    found = (f for f in seen.others if f.agent_id and f.category == "critical_object")
+    return [Cause(f.category, f.text, f.kind, f.agent_id, f.evidence_t_us) for f in found]
+
+
+def test_the_experts_own_causes_stand(labelled):
+    judged = [cause_critic(view)(label) for view, labels in labelled for label in labels if label.causes]
+    assert len(judged) > 20 and all(verdict.passed for verdict in judged)
+
+
+def test_a_harmless_thing_falls(labelled):
+    fallen = 0
+    for view, labels in labelled:
+        for label in labels:
+            for harmless in harmless_things(view, label):
+                verdict = cause_critic(view)(replace(label, causes=(harmless,)))
+                assert verdict.passed is False and harmless.text in verdict.reason
+                fallen += 1
+    assert fallen > 5
+
+
+def test_one_true_cause_does_not_excuse_an_idle_one(labelled):
+    view, labels = labelled[0]
+    label = next(label for label in labels if {c.kind for c in label.causes} == {"lead_vehicle"})
+    nobody = Cause("critical_object", "the car ahead is slower", "lead_vehicle", "nobody", label.t0_us)
+    assert cause_critic(view)(replace(label, causes=(*label.causes, nobody))).passed is False
+
+
+def test_either_of_two_that_ask_for_the_same_is_a_cause(labelled):
+    view, labels = labelled[0]
+    label = next(label for label in labels if {c.kind for c in label.causes} == {"lead_vehicle"})
+    (lead,) = label.causes
+    history = view.history_states(label.t0_us)
+    twins = []
+    for state in history:
+        agents = state.agents
+        i = agents.ids.index(lead.agent_id)
+        parts = {}
+        for field in agents.__dataclass_fields__:
+            value = getattr(agents, field)
+            more = ["twin"] if field == "ids" else value[i : i + 1]
+            parts[field] = [*value, *more] if isinstance(value, list) else np.concatenate([value, more])
+        twins.append(replace(state, agents=replace(agents, **parts)))
+    both = (lead, replace(lead, agent_id="twin"))
+    world = StillWorld(view.context, twins)
+    assert all(binds(cause, both, world) for cause in both)
+    assert not binds(lead, (lead,), world), "with the other one there, it changes nothing"
+
+
+def test_a_light_that_turned_green_is_a_reason_and_a_curve_that_is_not_there_is_none(labelled):
+    view, labels = next((v, ls) for v, ls in labelled if "red_light" in v.recording.recording_id)
+    label = [label for label in labels if {c.kind for c in label.causes} == {"red_light"}][-1]
+    (red,) = label.causes
+    turned = replace(view, states=tuple(_green(s) if s.t_us > label.t0_us - 300_000 else s for s in view.states))
+    green = replace(red, kind="green_light", text="the traffic light ahead has turned green")
+    assert cause_critic(turned)(replace(label, causes=(green,))).passed is True
+    assert cause_critic(turned)(replace(label, causes=(red,))).passed is False
+    curve = Cause("road_event", "a sharp left curve is ahead", "sharp_curve", None, labels[0].t0_us)
+    assert cause_critic(view)(replace(labels[0], causes=(curve,))).passed is False, "the road is straight here"
+
+
+def _green(state: WorldState) -> WorldState:
+    return replace(state, lights=replace(state.lights, state=["green"] * len(state.lights)))
+
+
+@pytest.mark.parametrize("drives", [False, True])
+def test_what_cannot_be_taken_away_is_not_judged(labelled, drives):
+    view, labels = labelled[0]
+    judge = cause_critic(view, drives)
+    assert judge(replace(labels[0], causes=())).passed is None
+    unseen = Cause("odd_constraint", "the cause was not observed", "unobserved")
+    assert judge(replace(labels[0], causes=(unseen,))).passed is None
+    blind = replace(view, recording=replace(view.recording, agents=None))
+    assert cause_critic(blind, drives)(labels[0]).passed is None
+
+
+def of_scene(spec: SceneSpec, meta: dict) -> RecordingView:
+    driven = drive(build_scene(spec), 12.0, draw_disturbance(spec, 1.0))
+    return view_of(replace(recording_of_states(spec.scene_id, driven.states, driven.context), meta=meta))
+
+
+@pytest.fixture
+def worlds_opened(monkeypatch) -> Callable[[], int]:
+    opened, init = [], TownWorld.__init__
+    monkeypatch.setattr(TownWorld, "__init__", lambda self, *a, **k: (opened.append(1), init(self, *a, **k))[1])
+    return lambda: len(opened)
+
+
+@pytest.mark.parametrize("where", ["in its town", "in its log", "in its log, since the town's drive is another one"])
+def test_driving_on_says_the_same(where, worlds_opened):
+    """The scene is driven again where the recording names it and it comes out as recorded; else the log is."""
+    spec = SceneSpec("lead_brakes", 2, False)
+    names = {"family": spec.family, "seed": spec.seed, "harmless": False, "disturbed": True}
+    meta = {"in its town": names, "in its log": {}}.get(where, names | {"disturbed": False})
+    view = of_scene(spec, meta)
+    before = worlds_opened()
+    judge = cause_critic(view, drives=True)
+    label = next(
+        x for x in label_recording(view, ExpertTeacher(), 0.5) if {c.kind for c in x.causes} == {"lead_vehicle"}
+    )
+    assert judge(label).passed is True
+    idle = replace(label.causes[0], agent_id="nobody")
+    assert judge(replace(label, causes=(idle,))).passed is False
+    for harmless in harmless_things(view, label):
+        assert judge(replace(label, causes=(harmless,))).passed is False
+    assert worlds_opened() - before == (1 if meta else 0)
