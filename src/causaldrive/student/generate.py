@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from causaldrive.clips.types import Sample
 from causaldrive.ground.errors import unknown_name
+from causaldrive.ground.words import FUTURE_STEPS
 from causaldrive.student import flow
 from causaldrive.student.batches import PromptBatch
-from causaldrive.student.expert import Offsets, prefix_of
+from causaldrive.student.decoding import StaticMemory, run_layers
+from causaldrive.student.expert import Offsets
 from causaldrive.student.model import CausalDriveModel, permitted_logprobs
 from causaldrive.student.processor import StudentProcessor
 from causaldrive.student.sampling import RowRandomness, draw_randomness, pick
@@ -99,7 +100,8 @@ def generate(
     greedy_words, greedy_paths = ((likeliest | all_rows).to(model.device) for all_rows in (greedy, greedy_path))
     settings = _Settings(1.0 if greedy else temperature, top_p, greedy_words, greedy_paths, max_trace_tokens)
     batch = processor.prompts(samples, reason=reason).to(model.device)
-    state = _Decoding(model, batch, num_samples)
+    path_columns = FUTURE_STEPS if mode == "flow" else model.config.tokens_per_future_traj
+    state = _Decoding(model, batch, num_samples, (max_trace_tokens + 1) * reason + path_columns)
     if reason:
         state.write_text(randomness, settings)
     speeds = initial_speeds(samples, processor.action_space).repeat_interleave(num_samples)
@@ -125,11 +127,11 @@ def _row_seeds(seed: int | Sequence[int], count: int) -> list[int]:
 class _Decoding:
     """N = B * num_samples rows being written: their cache, which of its columns are real, and where text goes on."""
 
-    def __init__(self, model: CausalDriveModel, batch: PromptBatch, num_samples: int):
+    def __init__(self, model: CausalDriveModel, batch: PromptBatch, num_samples: int, room: int):
+        """`room`: how many columns may be written after the prompt."""
         self.model = model
         encoded = model.encode(batch)
-        self.cache: DynamicCache = encoded.cache
-        self.cache.batch_repeat_interleave(num_samples)
+        self.memory = StaticMemory(encoded.cache, num_samples, room)
         self.logits: Tensor = model.vlm.lm_head(encoded.hidden[:, -1]).float().repeat_interleave(num_samples, 0)
         self.mask = batch.attention_mask.bool().repeat_interleave(num_samples, 0)  # (N, columns in cache)
         self.position = (batch.position_ids[0, :, -1] + 1).repeat_interleave(num_samples, 0)  # of the next token
@@ -175,15 +177,10 @@ class _Decoding:
 
     def flow(self, noise: Tensor, steps: int) -> Tensor:
         """Normalised actions (N, 64, 2) by integrating the decoder's velocity from `noise`."""
-        cache = prefix_of(self.cache, self.mask.shape[1])
         seen = self.mask.clone()
         if not self.model.config.mask_padding:
             seen[:, : self.prompt_columns] = True
-        offsets = Offsets(seen, self.position)
-
-        def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.model.flow_velocity(cache, offsets, x_t, t)
-
+        velocity = self.model.flow_decoder(self.memory, Offsets(seen, self.position))
         return flow.integrate(velocity, noise.to(self.mask.device), steps).cpu()
 
     def _record(self, token: Tensor, logprobs: Tensor, done: Tensor) -> None:
@@ -196,14 +193,12 @@ class _Decoding:
     def _feed(self, token: Tensor, real: Tensor) -> None:
         """One token per row through the backbone. Rows that are not `real` keep their logits, mask and position."""
         self.mask = torch.cat([self.mask, real[:, None]], dim=1)
-        out = self.model.vlm.model.language_model(
-            inputs_embeds=self.model.get_input_embeddings()(token)[:, None],
-            attention_mask=self.mask,
-            position_ids=self.position[None, :, None].expand(3, -1, -1),
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        logits = self.model.vlm.lm_head(out.last_hidden_state[:, 0]).float()
+        text = self.model.vlm.model.language_model
+        inputs = self.model.get_input_embeddings()(token)[:, None]
+        rope = text.rotary_emb(inputs, self.position[None, :, None].expand(3, -1, -1))
+        hidden = run_layers(text, inputs, rope, self.memory, self.mask)
+        self.memory.keep(1)
+        logits = self.model.vlm.lm_head(hidden[:, 0]).float()
         self.logits = torch.where(real[:, None], logits, self.logits)
         self.position = self.position + real
 
