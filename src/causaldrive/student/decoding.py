@@ -78,12 +78,15 @@ def _attend(
         query, key = _norm(attention.q_norm, query), _norm(attention.k_norm, key)
     query, key = apply_rotary_pos_emb(query.transpose(1, 2), key.transpose(1, 2), *rope)
     keys, values = memory.write(index, key, value.transpose(1, 2))
-    # Query heads that share keys stand below each other as more queries: no key is copied.
-    packed = query.reshape(rows, keys.shape[1], -1, attention.head_dim)
-    mask = None if visible is None else visible[:, None, None, :].expand(-1, 1, packed.shape[2], -1)
-    mixed = functional.scaled_dot_product_attention(
-        packed, keys.to(query.dtype), values.to(query.dtype), attn_mask=mask, scale=attention.scaling
-    )
+    keys, values = keys.to(query.dtype), values.to(query.dtype)
+    if visible is None:
+        mixed = functional.scaled_dot_product_attention(
+            query, keys, values, scale=attention.scaling, enable_gqa=query.shape[1] > keys.shape[1]
+        )
+    else:  # with a mask: query heads that share keys stand below each other as more queries, so that no key is copied
+        packed = query.reshape(rows, keys.shape[1], -1, attention.head_dim)
+        mask = visible[:, None, None, :].expand(-1, 1, packed.shape[2], -1)
+        mixed = functional.scaled_dot_product_attention(packed, keys, values, attn_mask=mask, scale=attention.scaling)
     out = mixed.reshape(rows, -1, count, attention.head_dim).transpose(1, 2).reshape(rows, count, -1)
     return attention.o_proj(out)
 

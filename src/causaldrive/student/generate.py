@@ -196,7 +196,7 @@ class _Decoding:
         text = self.model.vlm.model.language_model
         inputs = self.model.get_input_embeddings()(token)[:, None]
         rope = text.rotary_emb(inputs, self.position[None, :, None].expand(3, -1, -1))
-        hidden = run_layers(text, inputs, rope, self.memory, self.mask)
+        hidden = run_layers(text, inputs, rope, self.memory, None if bool(self.mask.all()) else self.mask)
         self.memory.keep(1)
         logits = self.model.vlm.lm_head(hidden[:, 0]).float()
         self.logits = torch.where(real[:, None], logits, self.logits)
