@@ -3,7 +3,8 @@
 Plain: `vlm.generate` over K rows with a cache that grows (as `num_return_sequences` makes them: prompt and images of
 each row computed anew), its logits turned into the same draws, stopped one token after <|traj_future_start|>; then a
 loop of ten Euler steps of the decoder, whose cache is cropped after each. `plain_one_by_one` does so for one sample
-after the other. The sides take turns; figures are CPU time of one thread (seconds on CUDA), the ratio is that of the medians.
+after the other. The sides take turns; figures are CPU time of one thread (wall time on
+CUDA), the ratio is that of the medians.
 Run: python benchmarks/generate.py [--device cuda --preset alpamayo] [--out docs/results/generate.json]
 On the CPU with --preset alpamayo the layout is the released one and the network small. Costs about 5 CPU minutes.
 """
@@ -183,10 +184,7 @@ class Bench:
 
     def one_by_one(self) -> tuple[list[list[int]], np.ndarray]:
         r = self.randomness
-        found = [
-            self.plain.rows(RowRandomness(r.noise[k : k + 1], r.text_uniform[k : k + 1], r.traj_uniform[k : k + 1]))
-            for k in range(SAMPLES)
-        ]
+        found = [self.plain.rows(RowRandomness(*(x[k : k + 1] for x in vars(r).values()))) for k in range(SAMPLES)]
         return self._paths([ids[0] for ids, _ in found], np.concatenate([actions for _, actions in found]))
 
     def _paths(self, ids: list[list[int]], actions: np.ndarray) -> tuple[list[list[int]], np.ndarray]:
