@@ -107,6 +107,8 @@ def tally_of(record: Record, part: str) -> dict[str, Tally]:
 
 def _open_loop(record: Record) -> dict[str, Tally]:
     error_m = np.array(record["error_m"], float)  # (K, 64) distance of each sample to the truth at each way-point
+    if not error_m.size:  # no answer could be read: unscored, and counted
+        return {"path_parse_rate": Tally(0, record["paths"][1], record["paths"][1])}
     found = {
         "minade_3s_m": Tally(float(error_m[:, :SHORT_STEPS].mean(axis=1).min()), 1),
         "minade_6s4_m": Tally(float(error_m[:, :FULL_STEPS].mean(axis=1).min()), 1),

@@ -249,24 +249,24 @@ def _failure(moment: Moment, error: Exception) -> dict[str, Any]:
 
 def _record(moment: Moment, answer: Answer) -> dict[str, Any]:
     """Errors of every sample, and what is needed to judge the trace again."""
-    if not len(answer.xy_in_rig_m):
-        raise UserError(f"{moment.item}: none of {answer.asked} answers spells a path that can be read.")
     if not (np.isfinite(answer.xy_in_rig_m).all() and np.isfinite(answer.yaw_rad).all()):
         raise UserError(f"{moment.item}: the plan holds values that are not numbers.")
     recording, t0_us = moment.recording, moment.label.t0_us
     sample = cut_sample(recording, t0_us)
     assert sample.future_xyz_in_rig_m is not None
-    error_m = np.linalg.norm(answer.xy_in_rig_m - sample.future_xyz_in_rig_m[None, :, :2], axis=-1)
+    paths = answer.xy_in_rig_m
+    text = answer.text if len(paths) else None  # without a path there is nothing that words could agree with
+    error_m = np.linalg.norm(paths - sample.future_xyz_in_rig_m[None, :, :2], axis=-1)
     return {
         **_head(moment),
         "failure": None,
         "error_m": np.round(error_m, 3).tolist(),
-        "paths": [len(answer.xy_in_rig_m), answer.asked],
+        "paths": [len(paths), answer.asked],
         "written_tokens": answer.written_tokens,
-        **smoothness(answer.xy_in_rig_m[0], _speed(recording, t0_us)),
-        "text": answer.text,
+        **(smoothness(paths[0], _speed(recording, t0_us)) if len(paths) else {}),
+        "text": text,
         "truth": truth_of_label(moment.label).as_json(),
-        "motion": None if answer.text is None else motion_as_json(_motion(recording, t0_us, answer)),
+        "motion": None if text is None else motion_as_json(_motion(recording, t0_us, answer)),
     }
 
 

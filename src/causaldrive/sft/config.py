@@ -52,18 +52,13 @@ class SftConfig:
 
     def validate(self) -> None:
         """Raises UserError for a name that is not known or a number out of range."""
-        for name, known in (
-            ("mode", MODES),
-            ("speak", SPEAKS),
-            ("precision", PRECISIONS),
-            ("part", PARTS),
-            ("optimizer", OPTIMIZERS),
-        ):
+        choices = {"mode": MODES, "speak": SPEAKS, "precision": PRECISIONS, "part": PARTS, "optimizer": OPTIMIZERS}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise unknown_name(f"sft: {name}", getattr(self, name), known)
         if self.part == "decoder" and not self.speaks_flow:
             raise UserError(
-                f"sft: --part decoder trains the flow decoder, --speak {self.speak} leaves it out; change one."
+                f"sft: --part decoder trains the flow decoder, --speak {self.speak} leaves it out; change one of the two."
             )
         for name in ("steps", "batch_size", "flow_draws", "eval_every", "save_every", "learning_rate", "clip_norm"):
             self._expect(name, getattr(self, name) > 0, "a number above 0")
