@@ -58,7 +58,7 @@ class SftConfig:
                 raise unknown_name(f"sft: {name}", getattr(self, name), known)
         if self.part == "decoder" and not self.speaks_flow:
             raise UserError(
-                f"sft: --part decoder trains the flow decoder, --speak {self.speak} leaves it out; change one of the two."
+                f"sft: --part decoder trains the flow decoder, --speak {self.speak} leaves it out; change one."
             )
         for name in ("steps", "batch_size", "flow_draws", "eval_every", "save_every", "learning_rate", "clip_norm"):
             self._expect(name, getattr(self, name) > 0, "a number above 0")
