@@ -7,7 +7,7 @@ decoder over the shared prefix. Reads samples, returns `Generated`. Knows nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,7 @@ from causaldrive.student.statistics import initial_speeds
 from causaldrive.student.tokens import spelling_allowed
 
 MODES = ("flow", "tokens", "text")
+Velocity = Callable[[Tensor, Tensor], Tensor]
 SPELLING_TOKENS = 16  # a way-point in text has at most so many characters
 
 
@@ -81,6 +82,8 @@ def generate(
     noise_temperature: float = 1.0,
     likeliest_first: bool = False,
     greedy_path: bool = False,
+    routes: Sequence[str | None] | None = None,
+    guidance: float = 1.0,
 ) -> list[list[Generated]]:
     """`num_samples` thoughts and trajectories per sample, outer list over samples.
 
@@ -89,6 +92,8 @@ def generate(
     `greedy_path` draws the likeliest trajectory for the words that were written: trajectory tokens are greedy, and the
     decoder starts from the middle of the noise. With `likeliest_first` the first of a sample's answers is greedy in
     both, whatever the others are.
+    `routes`: one navigation text a sample, or None. With `guidance` other than 1 the decoder follows it more (or less):
+    v = (1 - guidance) v_without + guidance v_with, where v_without reads the prompt without routes and the same words.
     `flow_steps` defaults to the checkpoint's. Raises UserError for an unknown mode.
     """
     if mode not in MODES:
@@ -103,7 +108,7 @@ def generate(
     likeliest = rows % num_samples == 0 if likeliest_first else torch.zeros(len(rows), dtype=torch.bool)
     greedy_words, greedy_paths = ((likeliest | all_rows).to(model.device) for all_rows in (greedy, greedy_path))
     settings = _Settings(1.0 if greedy else temperature, top_p, greedy_words, greedy_paths, max_trace_tokens)
-    batch = processor.prompts(samples, reason=reason).to(model.device)
+    batch = processor.prompts(samples, reason, routes).to(model.device)
     path_columns = {"flow": FUTURE_STEPS, "tokens": model.config.tokens_per_future_traj, "text": spelling + 1}[mode]
     state = _Decoding(model, batch, num_samples, (max_trace_tokens + 1) * reason + path_columns)
     if reason:
@@ -111,7 +116,13 @@ def generate(
     speeds = initial_speeds(samples, processor.action_space).repeat_interleave(num_samples)
     noise = torch.where(greedy_paths.cpu().view(-1, 1, 1), 0.0, randomness.noise * noise_temperature)
     if mode == "flow":
-        action = state.flow(noise, flow_steps or model.config.flow_steps)
+        velocity = state.velocity()
+        if guidance != 1.0 and routes is not None:
+            plain = _Decoding(model, processor.prompts(samples, reason).to(model.device), num_samples, state.room)
+            plain.replay(state.token_ids)
+            velocity = _guided(plain.velocity(), velocity, guidance)
+        steps = flow_steps or model.config.flow_steps
+        action = flow.integrate(velocity, noise.to(model.device), steps).cpu()
         paths = _integrated(processor, action, speeds, [([], [])] * len(speeds))
     elif mode == "tokens":
         drawn = state.write_trajectory(randomness, settings)
@@ -131,12 +142,16 @@ def _row_seeds(seed: int | Sequence[int], count: int) -> list[int]:
     return [int(s) for s in seed]
 
 
+def _guided(without: Velocity, given: Velocity, guidance: float) -> Velocity:
+    return lambda x, t: (1 - guidance) * without(x, t) + guidance * given(x, t)
+
+
 class _Decoding:
     """N = B * num_samples rows being written: their cache, which of its columns are real, and where text goes on."""
 
     def __init__(self, model: CausalDriveModel, batch: PromptBatch, num_samples: int, room: int):
         """`room`: how many columns may be written after the prompt."""
-        self.model = model
+        self.model, self.room = model, room
         encoded = model.encode(batch)
         self.memory = StaticMemory(encoded.cache, num_samples, room)
         self.logits: Tensor = model.vlm.lm_head(encoded.hidden[:, -1]).float().repeat_interleave(num_samples, 0)
@@ -198,13 +213,20 @@ class _Decoding:
         pairs = zip(torch.stack(ids, 1).tolist(), torch.stack(logs, 1).tolist(), strict=True)
         return [(row, log) for row, log in pairs]
 
-    def flow(self, noise: Tensor, steps: int) -> Tensor:
-        """Normalised actions (N, 64, 2) by integrating the decoder's velocity from `noise`."""
+    def replay(self, token_ids: Sequence[Sequence[int]]) -> None:
+        """Write the words that other rows wrote."""
+        pad = self.model.config.id_of("endoftext")
+        for step in range(max(map(len, token_ids))):
+            token = torch.tensor([row[step] if step < len(row) else pad for row in token_ids])
+            real = torch.tensor([step < len(row) for row in token_ids])
+            self._feed(token.to(self.mask.device), real.to(self.mask.device))
+
+    def velocity(self) -> Velocity:
+        """The decoder's velocity against what was written."""
         seen = self.mask.clone()
         if not self.model.config.mask_padding:
             seen[:, : self.prompt_columns] = True
-        velocity = self.model.flow_decoder(self.memory, Offsets(seen, self.position))
-        return flow.integrate(velocity, noise.to(self.mask.device), steps).cpu()
+        return self.model.flow_decoder(self.memory, Offsets(seen, self.position))
 
     def _feed(self, token: Tensor, real: Tensor) -> None:
         """One token per row through the backbone. Rows that are not `real` keep their logits, mask and position."""
