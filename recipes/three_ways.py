@@ -2,7 +2,8 @@
 
 Shows:   accuracy (minADE of six), smoothness (jerk, lateral acceleration), readable paths, written tokens and time an
          answer, of `flow`, `tokens` and `text`, each trained anew from every seed; mean and 95 % interval over seeds.
-Costs:   on two cores about twelve minutes a seed after the drives are recorded; --size 0.02 --seeds 1 shows that it runs.
+Costs:   a seed is three trainings of the demo's length and three open-loop evaluations; not measured yet in full.
+         --size 0.02 --seeds 1 shows that it runs.
 Expect:  a printed table and runs/three_ways/three_ways.json. Time is CPU time of one answer alone on one thread.
 
 Killed? Run it again: finished stages are not redone.
@@ -105,11 +106,14 @@ def show(table: dict[str, dict[str, dict]]) -> None:
     print("\n" + " " * 28 + "".join(f"{way:>20s}" for way in WAYS))
     for name in (*METRICS, "cpu_s"):
         cells = [table[way][name] for way in WAYS]
-        texts = ["-" if c["mean"] is None else f"{c['mean']:.3f}" for c in cells]
-        texts = [
-            t if c["half_width"] is None else f"{t} ± {c['half_width']:.3f}" for t, c in zip(texts, cells, strict=True)
-        ]
+        texts = [_cell(cell) for cell in cells]
         print(f"{name:28s}" + "".join(f"{text:>20s}" for text in texts))
+
+
+def _cell(value: dict) -> str:
+    if value["mean"] is None:
+        return "-"
+    return f"{value['mean']:.3f}" + ("" if value["half_width"] is None else f" ± {value['half_width']:.3f}")
 
 
 def main() -> int:
