@@ -1,7 +1,8 @@
 """A trajectory as words: JSON way-points in metres, written, read tolerantly, and laid through as a smooth path.
 
 `[[x_1,y_1],...]`: positions in the rig frame at t0 at equal steps up to 6.4 s, in decimals of a metre. A path is the
-cubic spline through origin and way-points that leaves the origin with the initial speed along x. Knows nothing of
+cubic spline through origin and way-points that leaves the origin with the initial speed along x and ends unaccelerated
+(steadier under rounded way-points than an end that is extrapolated). Knows nothing of
 tokens or models.
 """
 
