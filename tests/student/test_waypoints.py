@@ -59,7 +59,7 @@ def test_a_path_through_exact_way_points_is_the_drive(v0, curvature, accel):
     truth = arc(v0, curvature, accel)[16:]
     path = smooth_path(truth[7::8, :2], v0)
     assert np.linalg.norm(path.xy_in_rig_m - truth[:, :2], axis=1).max() < 0.1
-    assert np.abs(path.yaw_rad - truth[:, 2]).max() < 0.06  # the free end is not accelerated
+    assert np.abs(path.yaw_rad - truth[:, 2]).max() < 0.1  # the free end is not accelerated
     assert path.speed_mps[0] == pytest.approx(v0) and path.speed_mps.shape == (65,)
     assert np.abs(path.speed_mps[1:] - v0 - accel * np.arange(1, 65) * 0.1).max() < 0.35
 
