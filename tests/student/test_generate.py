@@ -158,3 +158,29 @@ def test_training_times_favour_noise_and_euler_reaches_the_data():
     assert torch.allclose(flow.integrate(lambda x, t: data - noise, noise, 10), data, atol=1e-5)
     assert torch.equal(flow.interpolate(data, noise, torch.zeros(3)), noise)
     assert torch.equal(flow.interpolate(data, noise, torch.ones(3)), data)
+
+
+def test_routes_are_read_and_guidance_mixes_with_and_without(student):
+    model, processor = student
+    sample, options = make_sample(1), {"seed": [3], "num_samples": 2, "reason": False, "flow_steps": 3}
+    without, given, off, double = (
+        np.stack([one.actions for one in generate(model, processor, [sample], **options, **more)[0]])
+        for more in ({}, {"routes": ["turn left"]}, {"routes": ["turn left"], "guidance": 0.0},
+                     {"routes": ["turn left"], "guidance": 2.0})
+    )  # fmt: skip
+    assert np.abs(given - without).max() > 1e-4
+    assert np.allclose(off, without, atol=1e-4) and not np.allclose(double, given, atol=1e-4)
+
+
+def test_guidance_replays_the_same_words(student):
+    """One step from the same noise: guidance 2 goes as far beyond guidance 1 as guidance 1 is beyond guidance 0."""
+    model, processor = student
+    sample = make_sample(2)
+    rows = [
+        generate(model, processor, [sample], seed=[5], max_trace_tokens=4, flow_steps=1, routes=["left"],
+                 guidance=guidance)[0][0]
+        for guidance in (0.0, 1.0, 2.0)
+    ]  # fmt: skip
+    assert rows[0].token_ids == rows[1].token_ids == rows[2].token_ids
+    first, second = rows[1].actions - rows[0].actions, rows[2].actions - rows[1].actions
+    assert np.abs(first).max() > 1e-5 and np.allclose(first, second, atol=1e-4)

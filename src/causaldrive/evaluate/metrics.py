@@ -40,6 +40,10 @@ METRICS: dict[str, Metric] = {
     "minade_6s4_m": Metric("minADE @6.4 s", "m", "low", False),
     "ade_6s4_m": Metric("ADE @6.4 s, first sample", "m", "low", False),
     "fde_6s4_m": Metric("FDE @6.4 s, first sample", "m", "low", False),
+    "jerk_mps3": Metric("jerk, RMS", "m/s³", "low", False),
+    "lateral_acceleration_mps2": Metric("lateral acceleration, RMS", "m/s²", "low", False),
+    "path_parse_rate": _percent("paths readable", "high"),
+    "written_tokens": Metric("tokens an answer", "", "low", False),
     "clean_share": _percent("clean scenes", "high"),
     "at_fault_collision_share": _percent("at-fault collision", "low"),
     "any_collision_share": _percent("any collision", "low"),
@@ -103,12 +107,20 @@ def tally_of(record: Record, part: str) -> dict[str, Tally]:
 
 def _open_loop(record: Record) -> dict[str, Tally]:
     error_m = np.array(record["error_m"], float)  # (K, 64) distance of each sample to the truth at each way-point
+    if not error_m.size:  # no answer could be read: unscored, and counted
+        return {"path_parse_rate": Tally(0, record["paths"][1], record["paths"][1])}
     found = {
         "minade_3s_m": Tally(float(error_m[:, :SHORT_STEPS].mean(axis=1).min()), 1),
         "minade_6s4_m": Tally(float(error_m[:, :FULL_STEPS].mean(axis=1).min()), 1),
         "ade_6s4_m": Tally(float(error_m[0].mean()), 1),
         "fde_6s4_m": Tally(float(error_m[0, -1]), 1),
     }
+    for name in ("jerk_mps3", "lateral_acceleration_mps2", "written_tokens"):  # logs of before have none
+        if record.get(name) is not None:
+            found[name] = Tally(float(record[name]), 1)
+    if record.get("paths"):
+        read, asked = record["paths"]
+        found["path_parse_rate"] = Tally(read, asked, asked)
     return found | (_said(record) if record["text"] is not None else {})
 
 

@@ -31,18 +31,20 @@ from causaldrive.evaluate.drivers import (
 from causaldrive.evaluate.reasoning import motion_as_json
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.progress import Meter
+from causaldrive.ground.words import STEP_S
 from causaldrive.label.consistency import motion_of_plan
 from causaldrive.label.store import read_labels
 from causaldrive.label.truth import truth_of_label
 from causaldrive.label.types import CocLabel
 from causaldrive.rl.policy import StudentPolicy
 from causaldrive.student.config import FrameSettings
-from causaldrive.student.generate import generate
+from causaldrive.student.generate import Generated, generate
 from causaldrive.student.images import resize, target_size
 from causaldrive.worlds.frames import FrameSource
 from causaldrive.worlds.pool import constant_velocity_plan
 
 TRUTHS = ("accepted", "edited")  # label statuses that count as truth
+SHORTEST_STEP_M = 0.05  # a shorter way-point step has no direction to speak of
 MAX_LAG_US = 60_000  # a frame further from the asked time is not the moment it stands for
 
 
@@ -68,11 +70,13 @@ class MomentSet:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a driver planned at one moment: K paths (K, 64, 2), the first one's yaw (64,), and its trace or None."""
+    """What a driver planned at one moment: K readable paths (K, 64, 2), the first one's yaw (64,), trace or None."""
 
     xy_in_rig_m: np.ndarray
     yaw_rad: np.ndarray
     text: str | None
+    asked: int = 1  # paths that were asked for; those that cannot be read are left out and counted
+    written_tokens: float | None = None  # tokens an answer was written with, mean over the K
 
 
 def find_moments(recordings: Path, labels: Path, limit: int, frame_offsets_us: Sequence[int] = ()) -> MomentSet:
@@ -207,9 +211,17 @@ def _answered(policy: StudentPolicy, chosen: list[tuple[Moment, Sample]]) -> Ite
         flow_steps=settings.flow_steps, mode=settings.mode, likeliest_first=settings.likeliest_first,
     )  # fmt: skip
     for (moment, _), made in zip(chosen, answers, strict=True):
-        xy = np.stack([one.xyz_in_rig_m[:, :2] for one in made])
-        answer = Answer(xy, made[0].yaw_rad, made[0].trace if settings.reason else None)
+        answer = _answer(made, settings.reason)
         yield _guarded(moment, lambda moment=moment, answer=answer: _record(moment, answer))
+
+
+def _answer(made: Sequence[Generated], reason: bool) -> Answer:
+    """The readable paths of an answer; the trace is that of the first of them."""
+    readable = [one for one in made if one.readable] or made[:1]
+    count = len(readable) if readable[0].readable else 0
+    xy = np.stack([one.xyz_in_rig_m[:, :2] for one in readable])[:count]
+    tokens = float(np.mean([len(one.token_ids) + len(one.traj_token_ids) for one in made]))
+    return Answer(xy, readable[0].yaw_rad, readable[0].trace if reason else None, len(made), tokens)
 
 
 def _row_seed(seed: int, moment: Moment) -> int:
@@ -242,15 +254,45 @@ def _record(moment: Moment, answer: Answer) -> dict[str, Any]:
     recording, t0_us = moment.recording, moment.label.t0_us
     sample = cut_sample(recording, t0_us)
     assert sample.future_xyz_in_rig_m is not None
-    error_m = np.linalg.norm(answer.xy_in_rig_m - sample.future_xyz_in_rig_m[None, :, :2], axis=-1)
+    paths = answer.xy_in_rig_m
+    text = answer.text if len(paths) else None  # without a path there is nothing that words could agree with
+    error_m = np.linalg.norm(paths - sample.future_xyz_in_rig_m[None, :, :2], axis=-1)
     return {
         **_head(moment),
         "failure": None,
         "error_m": np.round(error_m, 3).tolist(),
-        "text": answer.text,
+        "paths": [len(paths), answer.asked],
+        "written_tokens": answer.written_tokens,
+        **(smoothness(paths[0], _speed(recording, t0_us)) if len(paths) else {}),
+        "text": text,
         "truth": truth_of_label(moment.label).as_json(),
-        "motion": None if answer.text is None else motion_as_json(_motion(recording, t0_us, answer)),
+        "motion": None if text is None else motion_as_json(_motion(recording, t0_us, answer)),
     }
+
+
+def _speed(recording: Recording, t0_us: int) -> float:
+    return float(resample_ego(recording.ego, np.array([t0_us])).speed_mps[0])
+
+
+def smoothness(xy_in_rig_m: np.ndarray, speed_mps: float) -> dict[str, float]:
+    """Root mean squares over a planned path (64, 2) of jerk and lateral acceleration.
+
+    v_i = |p_{i+1} - p_i| / dt, jerk = second difference of [speed now, v] / dt^2; lateral acceleration = v dheading/dt
+    of the steps, 0 where a step is shorter than 5 cm and has no direction.
+    """
+    steps = np.diff(np.concatenate([np.zeros((1, 2)), xy_in_rig_m]), axis=0)
+    length = np.linalg.norm(steps, axis=1)
+    speed = np.concatenate([[speed_mps], length / STEP_S])
+    jerk = np.diff(speed, n=2) / STEP_S**2
+    cross = steps[:-1, 0] * steps[1:, 1] - steps[:-1, 1] * steps[1:, 0]
+    turn = np.arctan2(cross, (steps[:-1] * steps[1:]).sum(axis=1))
+    moves = np.minimum(length[:-1], length[1:]) >= SHORTEST_STEP_M
+    lateral = np.where(moves, (length[:-1] + length[1:]) / 2 * turn / STEP_S**2, 0.0)
+    return {"jerk_mps3": _rms(jerk), "lateral_acceleration_mps2": _rms(lateral)}
+
+
+def _rms(values: np.ndarray) -> float:
+    return round(float(np.sqrt(np.mean(np.square(values)))), 4)
 
 
 def _motion(recording: Recording, t0_us: int, answer: Answer):

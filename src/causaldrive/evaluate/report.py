@@ -14,6 +14,7 @@ from causaldrive.evaluate.tables import (
     CLOSED_LOOP,
     OPEN_LOOP,
     REASONING,
+    SMOOTHNESS,
     Column,
     Row,
     Rows,
@@ -69,6 +70,9 @@ def part_items(results: Results, rows: Rows, part: str) -> list[Item]:
     main = ("minade_3s_m", "minade_6s4_m") if part == "open_loop" else ("clean_share", "scene_score")
     figure = bars(rows, drivers, [Column(part, metric) for metric in main])
     items.append(Figure(figure, alt="intervals of the main numbers"))
+    if part == "open_loop":
+        items.append(drivers_table(rows, drivers, [Column(part, metric) for metric in SMOOTHNESS],
+                                   caption="How smooth the first path is, and what an answer costs."))  # fmt: skip
     spoken = [driver for driver in drivers if rows.get(part, driver, "parse_rate") is not None]
     if spoken:
         columns = [Column(part, metric) for metric in REASONING]

@@ -47,7 +47,7 @@ class EvaluateConfig:
     first_seed: int = 2_000_000  # of the scenes; the validation or the test range
     families: tuple[str, ...] = ()  # kinds of scenes; none: all
     open_loop_limit: int = 400  # moments, evenly spread over the labels
-    mode: str = "flow"  # how the students draw their trajectories: flow, tokens
+    mode: str = "flow"  # how the students draw their trajectories: flow, tokens, text
     samples: int = 6  # trajectories a moment; the K of minADE
     duration_s: float = 14.0  # of a drive
     decision_every_s: float = 0.5  # one query of the policy per this time

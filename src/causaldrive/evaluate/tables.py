@@ -14,6 +14,7 @@ from causaldrive.ground.page import Cell, Table
 
 Row = Mapping[str, Any]
 OPEN_LOOP = ("minade_3s_m", "minade_6s4_m", "ade_6s4_m", "fde_6s4_m")
+SMOOTHNESS = ("jerk_mps3", "lateral_acceleration_mps2", "path_parse_rate", "written_tokens")
 CLOSED_LOOP = (
     "clean_share", "at_fault_collision_share", "off_road_share", "rule_breaking_share", "close_encounter_share",
     "progress", "comfort", "scene_score",

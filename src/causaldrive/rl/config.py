@@ -10,8 +10,8 @@ from causaldrive.ground.words import VALIDATION_SEED, split_of_seed
 from causaldrive.rl.engines import ENGINES
 from causaldrive.rl.objectives import OBJECTIVES
 from causaldrive.rl.parts import PARTS
-from causaldrive.student.generate import MODES
 
+MODES = ("flow", "tokens")  # a trajectory in text has no part that is rewarded apart
 PRECISIONS = ("bf16", "fp32")
 
 

@@ -27,7 +27,7 @@ class PolicySettings:
     """How a student speaks and plans."""
 
     reason: bool = True  # False: the trajectory-only student
-    mode: str = "flow"  # 'flow' or 'tokens': which part of the student draws the trajectory
+    mode: str = "flow"  # 'flow', 'tokens' or 'text': which part of the student draws the trajectory
     temperature: float = 0.6
     top_p: float = 0.98
     greedy: bool = False
@@ -95,7 +95,13 @@ class StudentPolicy:
             mode=s.mode,
             noise_temperature=s.noise_temperature,
         )
-        return [plan_of(samples) for samples in generated]
+        return [_plan_or_error(samples) for samples in generated]
+
+
+def _plan_or_error(samples: Sequence[Generated]) -> Plan | Exception:
+    """The plan of the samples whose path can be read, or why there is none."""
+    readable = [sample for sample in samples if sample.readable]
+    return plan_of(readable) if readable else UserError("none of the student's answers spells a path that can be read.")
 
 
 def plan_of(samples: Sequence[Generated]) -> Plan:

@@ -49,12 +49,13 @@ class Check:
 
 
 def check(model: CausalDriveModel, processor: StudentProcessor, samples: SampleSet, indices: Sequence[int],
-          reason: bool, seed: int) -> Check:  # fmt: skip
+          reason: bool, seed: int, mode: str = "flow") -> Check:  # fmt: skip
     """Generate for the samples at `indices` and compare. Without `reason` only the trajectories are looked at."""
     rows: list[Generated] = []
     for start in range(0, len(indices), _BATCH):
         chunk = samples.samples(indices[start : start + _BATCH])
-        rows += [made[0] for made in generate(model, processor, chunk, seed=seed + start, reason=reason, greedy=True)]
+        made = generate(model, processor, chunk, seed=seed + start, reason=reason, greedy=True, mode=mode)
+        rows += [answers[0] for answers in made]
     items = [samples.items[i] for i in indices]
     errors = [_ade_m(row, item.sample.future_xyz_in_rig_m) for row, item in zip(rows, items, strict=True)]
     parsed = [parse(row.trace) for row in rows] if reason else []

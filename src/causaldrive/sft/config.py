@@ -10,6 +10,7 @@ import torch
 from causaldrive.ground.errors import UserError, unknown_name
 
 MODES = ("coc", "trajectory")
+SPEAKS = ("flow+tokens", "flow", "tokens", "text")
 PRECISIONS = ("auto", "bf16", "fp32")
 PARTS = ("joint", "backbone", "decoder")
 OPTIMIZERS = ("muon", "adamw")
@@ -24,6 +25,7 @@ class SftConfig:
     labels: Path  # labels.parquet, or the label run that holds it
     out: Path  # run directory; the result is its `checkpoint`
     mode: str = "coc"  # coc: trace, tokens and flow; trajectory: the same samples without trace
+    speak: str = "flow+tokens"  # how it learns to speak a trajectory: flow, tokens, both, or text (JSON way-points)
     part: str = "joint"  # joint; or staged: backbone (no decoder), decoder (backbone frozen)
     freeze_eyes: bool = False  # leave the vision encoder as it is: pictures cost a third, and it forgets nothing
     steps: int = 320  # optimizer steps
@@ -52,9 +54,14 @@ class SftConfig:
 
     def validate(self) -> None:
         """Raises UserError for a name that is not known or a number out of range."""
-        for name, known in (("mode", MODES), ("precision", PRECISIONS), ("part", PARTS), ("optimizer", OPTIMIZERS)):
+        choices = {"mode": MODES, "speak": SPEAKS, "precision": PRECISIONS, "part": PARTS, "optimizer": OPTIMIZERS}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise unknown_name(f"sft: {name}", getattr(self, name), known)
+        if self.part == "decoder" and not self.speaks_flow:
+            raise UserError(
+                f"sft: --part decoder trains the flow decoder, --speak {self.speak} leaves it out; change one."
+            )
         for name in ("steps", "batch_size", "flow_draws", "eval_every", "save_every", "learning_rate", "clip_norm"):
             self._expect(name, getattr(self, name) > 0, "a number above 0")
         for name in ("warmup_steps", "micro_batch", "eval_samples", "weight_decay"):
@@ -63,6 +70,16 @@ class SftConfig:
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         for name in ("final_rate", "ema_decay"):
             self._expect(name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
+
+    @property
+    def speaks_flow(self) -> bool:
+        """Whether the flow decoder is trained."""
+        return "flow" in self.speak
+
+    @property
+    def drawn_by(self) -> str:
+        """The mode of `student.generate` that draws what was learnt."""
+        return "flow" if self.speaks_flow else self.speak
 
     def _expect(self, name: str, holds: bool, expected: str) -> None:
         if not holds:

@@ -76,7 +76,7 @@ def _finish(trainer: Trainer, data: SampleData, run: Run) -> None:
 def _look(trainer: Trainer, data: SampleData) -> Check:
     indices = spread_indices(len(data.validation), LIMIT)
     found = check(trainer.model, trainer.batcher.processor, data.validation, indices, trainer.config.mode == "coc",
-                  trainer.config.seed)  # fmt: skip
+                  trainer.config.seed, trainer.config.drawn_by)  # fmt: skip
     words = f"sft: on {found.samples} validation samples: mean distance over 6.4 s {found.ade_m:.2f} m"
     if found.decision is not None:
         words += f", both decisions right {100 * found.decision:.0f} % of the {found.parsed} traces that could be read"

@@ -60,9 +60,10 @@ def loss_counts(batch: TrainingBatch) -> dict[str, int]:
 class Batcher:
     """Indices of a sample set to prepared batches. In mode 'trajectory' the trace is left out, nothing else differs."""
 
-    def __init__(self, processor: StudentProcessor, samples: SampleSet, with_trace: bool, micro_batch: int = 0):
+    def __init__(self, processor: StudentProcessor, samples: SampleSet, with_trace: bool, micro_batch: int = 0,
+                 speak: str = "flow+tokens"):  # fmt: skip
         self.processor, self.samples = processor, samples
-        self.with_trace, self.micro_batch = with_trace, micro_batch
+        self.with_trace, self.micro_batch, self.speak = with_trace, micro_batch, speak
 
     def prepare(self, indices: Sequence[int]) -> Prepared:
         size = self.micro_batch or len(indices)
@@ -73,7 +74,9 @@ class Batcher:
 
     def _batch(self, indices: Sequence[int]) -> TrainingBatch:
         traces: list[str | None] = [*self.samples.traces(indices)] if self.with_trace else [None] * len(indices)
-        return self.processor.training(self.samples.samples(indices), traces)
+        return self.processor.training(
+            self.samples.samples(indices), traces, traj_tokens="tokens" in self.speak, traj_text=self.speak == "text"
+        )
 
 
 class Trainer:
@@ -99,8 +102,8 @@ class Trainer:
         self.state = TrainState(model, make_optimizer(model, config), generator, average)
         self.order = SampleOrder(train.classes, config.seed)
         with_trace = config.mode == "coc"
-        self.batcher = Batcher(processor, train, with_trace, config.micro_batch)
-        self.evaluator = Batcher(processor, validation, with_trace)
+        self.batcher = Batcher(processor, train, with_trace, config.micro_batch, config.speak)
+        self.evaluator = Batcher(processor, validation, with_trace, speak=config.speak)
         self.process = psutil.Process()
 
     @property
@@ -174,7 +177,7 @@ class Trainer:
                 generator,
                 flow_draws=self.config.flow_draws,
                 train_backbone=self.config.part != "decoder",
-                train_flow=self.config.part != "backbone",
+                train_flow=self.config.part != "backbone" and self.config.speaks_flow,
                 bin_spread=self.config.bin_spread if self.model.training else 0.0,
             )
 

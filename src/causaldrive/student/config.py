@@ -134,6 +134,8 @@ class StudentConfig(PretrainedConfig):
     tokens_per_history_traj: int = 48
     tokens_per_future_traj: int = 128
     special_token_ids: dict[str, int] = field(default_factory=dict)  # 'traj_future_start' -> id
+    text_waypoints: int = 8  # way-points of a trajectory written as text, up to 6.4 s; divides 64
+    text_decimals: int = 1  # of a metre, in such way-points
     prompt_layout: str = "causaldrive"  # who says what where (see `layouts`); released weights: 'r1', '1.5'
     text_rule: str = "plain"  # before the trajectory: plain text and four marks; 'released': all but trajectory bins
     mask_padding: bool = True  # the decoder does not see padding; released R1 does

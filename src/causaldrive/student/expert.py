@@ -33,12 +33,12 @@ class PrefixCache(DynamicCache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
     ) -> tuple[Tensor, Tensor]:
-        keys, values = _keys_and_values(self, layer_idx)
+        keys, values = keys_and_values(self, layer_idx)
         keys, values = keys.to(key_states.dtype), values.to(value_states.dtype)
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
 
-def _keys_and_values(cache: DynamicCache, index: int) -> tuple[Tensor, Tensor]:
+def keys_and_values(cache: DynamicCache, index: int) -> tuple[Tensor, Tensor]:
     """One layer's (B, kv heads, L, head_dim) each."""
     layer = cache.layers[index]
     assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
@@ -49,7 +49,7 @@ def prefix_of(cache: DynamicCache, columns: int, repeat: int = 1) -> PrefixCache
     """The first `columns` columns of a cache, gradient stopped, each row `repeat` times."""
     layers = []
     for index in range(len(cache.layers)):
-        pair = tuple(x[:, :, :columns].detach() for x in _keys_and_values(cache, index))
+        pair = tuple(x[:, :, :columns].detach() for x in keys_and_values(cache, index))
         layers.append(tuple(x.repeat_interleave(repeat, 0) for x in pair) if repeat > 1 else pair)
     return PrefixCache(layers)
 

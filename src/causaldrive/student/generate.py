@@ -1,4 +1,4 @@
-"""Think, then drive: sample a trace from the backbone and a trajectory from the decoder (or from tokens).
+"""Think, then drive: sample a trace from the backbone and a trajectory from the decoder (or from tokens, or text).
 
 One prefill per sample, its cache repeated for `num_samples`; a decode loop of our own that ends once every row has
 written `<|traj_future_start|>` and that token's keys and values are in the cache; then ten Euler steps of the flow
@@ -7,25 +7,29 @@ decoder over the shared prefix. Reads samples, returns `Generated`. Knows nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from causaldrive.clips.types import Sample
 from causaldrive.ground.errors import unknown_name
+from causaldrive.ground.words import FUTURE_STEPS
 from causaldrive.student import flow
 from causaldrive.student.batches import PromptBatch
-from causaldrive.student.expert import Offsets, prefix_of
+from causaldrive.student.decoding import StaticMemory, run_layers
+from causaldrive.student.expert import Offsets
 from causaldrive.student.model import CausalDriveModel, permitted_logprobs
 from causaldrive.student.processor import StudentProcessor
 from causaldrive.student.sampling import RowRandomness, draw_randomness, pick
 from causaldrive.student.statistics import initial_speeds
+from causaldrive.student.tokens import spelling_allowed
 
-MODES = ("flow", "tokens")
+MODES = ("flow", "tokens", "text")
+Velocity = Callable[[Tensor, Tensor], Tensor]
+SPELLING_TOKENS = 16  # a way-point in text has at most so many characters
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ class Generated:
     actions: np.ndarray  # (64, 2) acceleration m/s^2, curvature 1/m
     noise: np.ndarray  # (64, 2) the flow decoder's starting noise, already scaled
     truncated: bool
-    traj_token_ids: tuple[int, ...] = ()  # the 128 trajectory tokens in mode 'tokens'
+    traj_token_ids: tuple[int, ...] = ()  # the 128 trajectory tokens in mode 'tokens', the way-points' in mode 'text'
     traj_logprobs: tuple[float, ...] = ()
+    readable: bool = True  # False: mode 'text' wrote no way-points; the path then keeps speed and direction
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ def generate(
     noise_temperature: float = 1.0,
     likeliest_first: bool = False,
     greedy_path: bool = False,
+    routes: Sequence[str | None] | None = None,
+    guidance: float = 1.0,
 ) -> list[list[Generated]]:
     """`num_samples` thoughts and trajectories per sample, outer list over samples.
 
@@ -85,6 +92,8 @@ def generate(
     `greedy_path` draws the likeliest trajectory for the words that were written: trajectory tokens are greedy, and the
     decoder starts from the middle of the noise. With `likeliest_first` the first of a sample's answers is greedy in
     both, whatever the others are.
+    `routes`: one navigation text a sample, or None. With `guidance` other than 1 the decoder follows it more (or less):
+    v = (1 - guidance) v_without + guidance v_with, where v_without reads the prompt without routes and the same words.
     `flow_steps` defaults to the checkpoint's. Raises UserError for an unknown mode.
     """
     if mode not in MODES:
@@ -93,25 +102,36 @@ def generate(
         return []
     model.eval()
     row_seeds = _row_seeds(seed, len(samples))
-    randomness = draw_randomness(row_seeds, num_samples, max_trace_tokens)
+    spelling = SPELLING_TOKENS * model.config.text_waypoints if mode == "text" else 0
+    randomness = draw_randomness(row_seeds, num_samples, max_trace_tokens, spelling)
     rows = torch.arange(len(samples) * num_samples)
     likeliest = rows % num_samples == 0 if likeliest_first else torch.zeros(len(rows), dtype=torch.bool)
     greedy_words, greedy_paths = ((likeliest | all_rows).to(model.device) for all_rows in (greedy, greedy_path))
     settings = _Settings(1.0 if greedy else temperature, top_p, greedy_words, greedy_paths, max_trace_tokens)
-    batch = processor.prompts(samples, reason=reason).to(model.device)
-    state = _Decoding(model, batch, num_samples)
+    batch = processor.prompts(samples, reason, routes).to(model.device)
+    path_columns = {"flow": FUTURE_STEPS, "tokens": model.config.tokens_per_future_traj, "text": spelling + 1}[mode]
+    state = _Decoding(model, batch, num_samples, (max_trace_tokens + 1) * reason + path_columns)
     if reason:
         state.write_text(randomness, settings)
     speeds = initial_speeds(samples, processor.action_space).repeat_interleave(num_samples)
     noise = torch.where(greedy_paths.cpu().view(-1, 1, 1), 0.0, randomness.noise * noise_temperature)
     if mode == "flow":
-        action = state.flow(noise, flow_steps or model.config.flow_steps)
-        drawn: list[tuple[list[int], list[float]]] = [([], [])] * len(speeds)
-    else:
+        velocity = state.velocity()
+        if guidance != 1.0 and routes is not None:
+            plain = _Decoding(model, processor.prompts(samples, reason).to(model.device), num_samples, state.room)
+            plain.replay(state.token_ids)
+            velocity = _guided(plain.velocity(), velocity, guidance)
+        steps = flow_steps or model.config.flow_steps
+        action = flow.integrate(velocity, noise.to(model.device), steps).cpu()
+        paths = _integrated(processor, action, speeds, [([], [])] * len(speeds))
+    elif mode == "tokens":
         drawn = state.write_trajectory(randomness, settings)
         bins = np.array([ids for ids, _ in drawn]) - model.config.traj_token_start_idx
         action = torch.from_numpy(processor.future_tokens.decode(bins)).float()
-    made = _to_generated(processor, state, action, speeds, noise, drawn, samples, num_samples)
+        paths = _integrated(processor, action, speeds, drawn)
+    else:
+        paths = _spelt(processor, state.spell(randomness, settings), speeds)
+    made = _to_generated(processor, state, paths, noise, samples, num_samples)
     return [made[i : i + num_samples] for i in range(0, len(made), num_samples)]
 
 
@@ -122,14 +142,18 @@ def _row_seeds(seed: int | Sequence[int], count: int) -> list[int]:
     return [int(s) for s in seed]
 
 
+def _guided(without: Velocity, given: Velocity, guidance: float) -> Velocity:
+    return lambda x, t: (1 - guidance) * without(x, t) + guidance * given(x, t)
+
+
 class _Decoding:
     """N = B * num_samples rows being written: their cache, which of its columns are real, and where text goes on."""
 
-    def __init__(self, model: CausalDriveModel, batch: PromptBatch, num_samples: int):
-        self.model = model
+    def __init__(self, model: CausalDriveModel, batch: PromptBatch, num_samples: int, room: int):
+        """`room`: how many columns may be written after the prompt."""
+        self.model, self.room = model, room
         encoded = model.encode(batch)
-        self.cache: DynamicCache = encoded.cache
-        self.cache.batch_repeat_interleave(num_samples)
+        self.memory = StaticMemory(encoded.cache, num_samples, room)
         self.logits: Tensor = model.vlm.lm_head(encoded.hidden[:, -1]).float().repeat_interleave(num_samples, 0)
         self.mask = batch.attention_mask.bool().repeat_interleave(num_samples, 0)  # (N, columns in cache)
         self.position = (batch.position_ids[0, :, -1] + 1).repeat_interleave(num_samples, 0)  # of the next token
@@ -140,22 +164,38 @@ class _Decoding:
 
     def write_text(self, randomness: RowRandomness, settings: _Settings) -> None:
         """Sample until every row has written `<|traj_future_start|>`; it is forced after `max_trace_tokens` tokens."""
-        start = self.model.config.id_of("traj_future_start")
-        pad = self.model.config.id_of("endoftext")
+        self.truncated = self._write(
+            self.token_ids, self.logprobs, randomness.text_uniform[:, : settings.max_trace_tokens],
+            self.model.get_buffer("text_allowed"), "traj_future_start", settings.greedy, settings,
+        )  # fmt: skip
+
+    def spell(self, randomness: RowRandomness, settings: _Settings) -> list[tuple[list[int], list[float]]]:
+        """Way-points as text per row with their log-probabilities, up to and including `<|traj_future_end|>`."""
+        ids, logs = ([[] for _ in self.token_ids] for _ in range(2))
+        allowed = torch.from_numpy(spelling_allowed(self.model.config)).to(self.mask.device)
+        self._write(ids, logs, randomness.spelling_uniform, allowed, "traj_future_end", settings.greedy_path, settings)
+        return list(zip(ids, logs, strict=True))
+
+    def _write(
+        self, ids: list[list[int]], logs: list[list[float]], uniform: Tensor, allowed: Tensor, stop_name: str,
+        greedy: Tensor, settings: _Settings,
+    ) -> list[bool]:  # fmt: skip
+        """Sample into `ids` and `logs` until every row has written the stop token, which is forced after as many tokens
+        as there are `uniform` numbers; returns where it was forced."""
+        stop, pad = self.model.config.id_of(stop_name), self.model.config.id_of("endoftext")
         done = torch.zeros(len(self.mask), dtype=torch.bool, device=self.mask.device)
-        for step in range(settings.max_trace_tokens + 1):
-            logprobs = permitted_logprobs(self.logits, self.model.get_buffer("text_allowed"), settings.temperature)
-            if step == settings.max_trace_tokens:
-                token = torch.full_like(self.position, start)
-                self.truncated = (~done).tolist()
+        for step in range(uniform.shape[1] + 1):
+            logprobs = permitted_logprobs(self.logits, allowed, settings.temperature)
+            if step == uniform.shape[1]:
+                token, forced = torch.full_like(self.position, stop), (~done).tolist()
             else:
-                uniform = randomness.text_uniform[:, step].to(done.device)
-                token = pick(logprobs, uniform, settings.top_p, settings.greedy)
-            self._record(token, logprobs, done)
+                token, forced = pick(logprobs, uniform[:, step].to(done.device), settings.top_p, greedy), None
+            _record(ids, logs, token, logprobs, done)
             self._feed(torch.where(done, pad, token), real=~done)
-            done = done | (token == start)
+            done = done | (token == stop)
             if bool(done.all()):
-                return
+                return forced or [False] * len(ids)
+        raise AssertionError("the stop token was forced")
 
     def write_trajectory(self, randomness: RowRandomness, settings: _Settings) -> list[tuple[list[int], list[float]]]:
         """128 future bins per row with their log-probabilities, written after `<|traj_future_start|>`."""
@@ -188,63 +228,98 @@ class _Decoding:
         ids = torch.arange(shares.shape[1], device=shares.device, dtype=shares.dtype)
         return (shares * ids).sum(-1).round().long()
 
-    def flow(self, noise: Tensor, steps: int) -> Tensor:
-        """Normalised actions (N, 64, 2) by integrating the decoder's velocity from `noise`."""
-        cache = prefix_of(self.cache, self.mask.shape[1])
+    def replay(self, token_ids: Sequence[Sequence[int]]) -> None:
+        """Write the words that other rows wrote."""
+        pad = self.model.config.id_of("endoftext")
+        for step in range(max(map(len, token_ids))):
+            token = torch.tensor([row[step] if step < len(row) else pad for row in token_ids])
+            real = torch.tensor([step < len(row) for row in token_ids])
+            self._feed(token.to(self.mask.device), real.to(self.mask.device))
+
+    def velocity(self) -> Velocity:
+        """The decoder's velocity against what was written."""
         seen = self.mask.clone()
         if not self.model.config.mask_padding:
             seen[:, : self.prompt_columns] = True
-        offsets = Offsets(seen, self.position)
-
-        def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.model.flow_velocity(cache, offsets, x_t, t)
-
-        return flow.integrate(velocity, noise.to(self.mask.device), steps).cpu()
-
-    def _record(self, token: Tensor, logprobs: Tensor, done: Tensor) -> None:
-        chosen = logprobs.gather(1, token[:, None])[:, 0].tolist()
-        for row, (finished, value) in enumerate(zip(done.tolist(), token.tolist(), strict=True)):
-            if not finished:
-                self.token_ids[row].append(value)
-                self.logprobs[row].append(chosen[row])
+        return self.model.flow_decoder(self.memory, Offsets(seen, self.position))
 
     def _feed(self, token: Tensor, real: Tensor) -> None:
         """One token per row through the backbone. Rows that are not `real` keep their logits, mask and position."""
         self.mask = torch.cat([self.mask, real[:, None]], dim=1)
-        out = self.model.vlm.model.language_model(
-            inputs_embeds=self.model.get_input_embeddings()(token)[:, None],
-            attention_mask=self.mask,
-            position_ids=self.position[None, :, None].expand(3, -1, -1),
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        logits = self.model.vlm.lm_head(out.last_hidden_state[:, 0]).float()
+        text = self.model.vlm.model.language_model
+        inputs = self.model.get_input_embeddings()(token)[:, None]
+        rope = text.rotary_emb(inputs, self.position[None, :, None].expand(3, -1, -1))
+        hidden = run_layers(text, inputs, rope, self.memory, None if bool(self.mask.all()) else self.mask)
+        self.memory.keep(1)
+        logits = self.model.vlm.lm_head(hidden[:, 0]).float()
         self.logits = torch.where(real[:, None], logits, self.logits)
         self.position = self.position + real
+
+
+def _record(ids: list[list[int]], logs: list[list[float]], token: Tensor, logprobs: Tensor, done: Tensor) -> None:
+    chosen = logprobs.gather(1, token[:, None])[:, 0].tolist()
+    for row, (finished, value) in enumerate(zip(done.tolist(), token.tolist(), strict=True)):
+        if not finished:
+            ids[row].append(value)
+            logs[row].append(chosen[row])
+
+
+@dataclass(frozen=True)
+class _Path:
+    """One row's trajectory, however it was spoken; arrays as in `Generated`, xy for xyz."""
+
+    xy: np.ndarray
+    yaw: np.ndarray
+    speed: np.ndarray
+    actions: np.ndarray
+    ids: list[int]
+    logprobs: list[float]
+    readable: bool = True
+
+
+def _integrated(
+    processor: StudentProcessor, action: Tensor, speeds: Tensor, drawn: list[tuple[list[int], list[float]]]
+) -> list[_Path]:
+    """Paths of normalised actions (N, 64, 2)."""
+    raw = processor.action_space.denormalise(action)
+    parts = (x.numpy() for x in (*processor.action_space.decode(raw, speeds), raw))
+    return [_Path(*row, *spoken) for *row, spoken in zip(*parts, drawn, strict=True)]
+
+
+def _spelt(processor: StudentProcessor, spoken: list[tuple[list[int], list[float]]], speeds: Tensor) -> list[_Path]:
+    """Paths of way-points in text; straight ahead at the same speed where they cannot be read."""
+    found = [processor.path_of(ids, float(speed)) for (ids, _), speed in zip(spoken, speeds, strict=True)]
+    still = processor.action_space.normalise(torch.zeros(len(found), FUTURE_STEPS, 2))
+    straight = _integrated(processor, still, speeds, spoken)
+    paths = []
+    for path, fallback, speed in zip(found, straight, speeds, strict=True):
+        if path is None:
+            paths.append(replace(fallback, readable=False))
+            continue
+        xy, yaw = (torch.from_numpy(x)[None].float() for x in (path.xy_in_rig_m, path.yaw_rad))
+        actions = processor.action_space.encode(xy, yaw, speed[None])[0].numpy()
+        paths.append(replace(fallback, xy=path.xy_in_rig_m, yaw=path.yaw_rad, speed=path.speed_mps, actions=actions))
+    return paths
 
 
 def _to_generated(
     processor: StudentProcessor,
     state: _Decoding,
-    action: Tensor,
-    speeds: Tensor,
+    paths: list[_Path],
     noise: Tensor,
-    drawn: list[tuple[list[int], list[float]]],
     samples: Sequence[Sample],
     num_samples: int,
 ) -> list[Generated]:
-    raw = processor.action_space.denormalise(action)
-    xy, yaw, speed = processor.action_space.decode(raw, speeds)
     made = []
-    for row, (ids, logs) in enumerate(drawn):
+    for row, path in enumerate(paths):
         z = float(samples[row // num_samples].history_xyz_in_rig_m[-1, 2])
-        xyz = np.column_stack([xy[row].numpy(), np.full(xy.shape[1], z)]).astype(np.float64)
+        xyz = np.column_stack([path.xy, np.full(len(path.xy), z)]).astype(np.float64)
         made.append(
             Generated(
                 trace=processor.text_of(state.token_ids[row]), token_ids=state.token_ids[row],
-                logprobs=state.logprobs[row], xyz_in_rig_m=xyz, yaw_rad=yaw[row].numpy(), speed_mps=speed[row].numpy(),
-                actions=raw[row].numpy(), noise=noise[row].numpy(), truncated=state.truncated[row],
-                traj_token_ids=tuple(ids), traj_logprobs=tuple(logs),
+                logprobs=state.logprobs[row], xyz_in_rig_m=xyz, yaw_rad=path.yaw, speed_mps=path.speed,
+                actions=path.actions, noise=noise[row].numpy(), truncated=state.truncated[row],
+                traj_token_ids=tuple(path.ids), traj_logprobs=tuple(path.logprobs), readable=path.readable,
             )
         )  # fmt: skip
     return made

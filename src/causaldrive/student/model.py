@@ -7,6 +7,7 @@ times and integration stay float32 whatever the networks compute in. Knows nothi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from causaldrive.student import flow
 from causaldrive.student.action_space import UnicycleActionSpace
 from causaldrive.student.batches import IGNORED, CompletionBatch, PromptBatch, TrainingBatch
 from causaldrive.student.config import StudentConfig
+from causaldrive.student.decoding import StaticMemory, run_layers
 from causaldrive.student.expert import (
     Offsets,
     PrefixCache,
@@ -135,6 +137,23 @@ class CausalDriveModel(PreTrainedModel):
             use_cache=True,
         )
         return self.action_out_proj(out.last_hidden_state).float()
+
+    def flow_decoder(self, memory: StaticMemory, offsets: Offsets) -> Callable[[Tensor, Tensor], Tensor]:
+        """`flow_velocity` for many steps against one prefix: mask, positions and cache are made once.
+
+        Way-points are written behind the used columns of `memory` and overwritten by the next step.
+        """
+        waypoints = self.config.action_space().n_waypoints
+        own = offsets.visible.new_ones(len(offsets.visible), waypoints)
+        visible = torch.cat([offsets.visible, own], dim=1)
+        positions = expert_positions(offsets.first_position, waypoints)
+        rope = self.expert.rotary_emb(self.action_out_proj.weight, positions)
+
+        def velocity(x_t: Tensor, t: Tensor) -> Tensor:
+            hidden = run_layers(self.expert, self.action_in_proj(x_t.float(), t.float()), rope, memory, visible)
+            return self.action_out_proj(hidden).float()
+
+        return velocity
 
     def forward(self, batch: TrainingBatch, generator: torch.Generator, **options: Any) -> dict[str, Tensor]:
         return self.forward_training(batch, generator, **options)

@@ -31,6 +31,8 @@ from causaldrive.student.positions import mrope_positions
 from causaldrive.student.statistics import raw_actions
 from causaldrive.student.text import plain, plain_ids
 from causaldrive.student.tokens import CHAT_NAMES, FutureTokens, HistoryTokens, special, special_names
+from causaldrive.student.waypoints import Path as SpeltPath
+from causaldrive.student.waypoints import read_waypoints, smooth_path, write_waypoints
 
 Grid = tuple[int, int, int]
 
@@ -125,12 +127,17 @@ class StudentProcessor:
         return [self._encode(text) for text in texts]
 
     def training(
-        self, samples: Sequence[Sample], traces: Sequence[str | None], traj_tokens: bool = True
+        self,
+        samples: Sequence[Sample],
+        traces: Sequence[str | None],
+        traj_tokens: bool = True,
+        traj_text: bool = False,
     ) -> TrainingBatch:
         """Right-padded training rows; a trace of None means: no reasoning, the trajectory right away.
 
-        With `traj_tokens` False rows end at `<|traj_future_start|>` (a third shorter): text and flow only. Actions
-        beyond the bounds are clipped and counted in `counters['clipped_trajectories']`. Raises UserError for a
+        With `traj_tokens` False rows end at `<|traj_future_start|>` (a third shorter): text and flow only. With
+        `traj_text` the trajectory is spelt as JSON way-points instead of bins; its labels are `labels_traj` too.
+        Actions beyond the bounds are clipped and counted in `counters['clipped_trajectories']`. Raises UserError for a
         sample without future.
         """
         images = [self._images(sample) for sample in samples]
@@ -143,7 +150,8 @@ class StudentProcessor:
             trace = traces[index]
             prompt = self._prompt(sample, images[index], reason=trace is not None)
             spoken = self._spoken(trace)
-            drawn = self._drawn(bins[index]) if traj_tokens else []
+            path = self._spelt(sample) if traj_text else self._drawn(bins[index])
+            drawn = path if traj_tokens or traj_text else []
             rows.append(prompt + spoken + drawn)
             text.append([IGNORED] * len(prompt) + spoken + [IGNORED] * len(drawn))
             traj.append([IGNORED] * (len(prompt) + len(spoken)) + drawn)
@@ -182,6 +190,19 @@ class StudentProcessor:
         """128 trajectory tokens and `<|traj_future_end|>`; in released layouts the message's end too."""
         ids = [*(self.config.traj_token_start_idx + bins).tolist(), self.config.id_of("traj_future_end")]
         return ids if self.config.prompt_layout == "causaldrive" else [*ids, self.config.id_of("im_end")]
+
+    def _spelt(self, sample: Sample) -> list[int]:
+        """The future as JSON way-points and `<|traj_future_end|>`."""
+        assert sample.future_xyz_in_rig_m is not None, "raw_actions refused a sample without future"
+        text = write_waypoints(sample.future_xyz_in_rig_m[:, :2], self.config.text_waypoints, self.config.text_decimals)
+        return [*plain_ids(self.tokenizer, text), self.config.id_of("traj_future_end")]
+
+    def path_of(self, token_ids: Sequence[int], initial_speed_mps: float) -> SpeltPath | None:
+        """The path in the tokens that spell it; None where it cannot be read."""
+        end = self.config.id_of("traj_future_end")
+        text = self.tokenizer.decode([token for token in token_ids if token != end])
+        points = read_waypoints(str(text), self.config.text_waypoints)
+        return None if points is None else smooth_path(points, initial_speed_mps)
 
     def _prompt(self, sample: Sample, images: _Images, reason: bool, route: str | None = None) -> list[int]:
         offset = self.config.traj_token_start_idx + self.config.future_bins

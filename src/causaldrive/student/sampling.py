@@ -22,18 +22,22 @@ class RowRandomness:
     noise: Tensor  # (N, 64, 2) standard normal, for the flow decoder
     text_uniform: Tensor  # (N, max_trace_tokens)
     traj_uniform: Tensor  # (N, 128)
+    spelling_uniform: Tensor  # (N, spelling_tokens), for trajectories written as text
 
 
-def draw_randomness(row_seeds: Sequence[int], num_samples: int, max_trace_tokens: int) -> RowRandomness:
+def draw_randomness(
+    row_seeds: Sequence[int], num_samples: int, max_trace_tokens: int, spelling_tokens: int = 0
+) -> RowRandomness:
     """Sample k of a row draws from the seed pair (row seed, k); N = rows * num_samples, row by row."""
-    noise, text, traj = [], [], []
+    noise, text, traj, spelling = [], [], [], []
     for seed in row_seeds:
         for k in range(num_samples):
             generator = np.random.default_rng([seed, k])
             noise.append(generator.standard_normal((FUTURE_STEPS, 2), dtype=np.float32))
             traj.append(generator.random(2 * FUTURE_STEPS))
             text.append(generator.random(max_trace_tokens))
-    return RowRandomness(*(torch.from_numpy(np.stack(x)) for x in (noise, text, traj)))
+            spelling.append(generator.random(spelling_tokens))
+    return RowRandomness(*(torch.from_numpy(np.stack(x)) for x in (noise, text, traj, spelling)))
 
 
 def pick(logprobs: Tensor, uniform: Tensor, top_p: float, greedy: Tensor) -> Tensor:

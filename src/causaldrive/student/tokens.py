@@ -126,6 +126,14 @@ def text_allowed(config: StudentConfig) -> NDArray[np.bool_]:
     return allowed
 
 
+def spelling_allowed(config: StudentConfig) -> NDArray[np.bool_]:
+    """(vocab_size,) ids that spell a trajectory: plain text, and `<|traj_future_end|>` after it."""
+    allowed = np.zeros(config.vocab_size, bool)
+    allowed[: config.text_vocab_size] = True
+    allowed[config.id_of("traj_future_end")] = True
+    return allowed
+
+
 def future_allowed(config: StudentConfig) -> NDArray[np.bool_]:
     """(vocab_size,) ids that may be written after `<|traj_future_start|>`: the future bins."""
     allowed = np.zeros(config.vocab_size, bool)
