@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from causaldrive.sft.adapter import is_adapted
 from causaldrive.sft.config import SftConfig
 from causaldrive.sft.muon import Muon
 
@@ -26,11 +27,15 @@ def learning_rate(config: SftConfig, step: int) -> float:
     return config.learning_rate * (config.final_rate + (1 - config.final_rate) * cosine)
 
 
-def choose_part(model: nn.Module, part: str) -> None:
-    """Freeze what a staged run leaves alone; `model.vlm` is the backbone, everything else the decoder."""
+def choose_part(model: nn.Module, part: str, adapted: bool = False) -> None:
+    """Freeze what a staged run leaves alone; `model.vlm` is the backbone, everything else the decoder.
+
+    Where the backbone is `adapted`, the adapter stands for it.
+    """
     for name, parameter in model.named_parameters():
         in_backbone = name.startswith("vlm.")
-        parameter.requires_grad_(part == "joint" or in_backbone == (part == "backbone"))
+        chosen = part == "joint" or in_backbone == (part == "backbone")
+        parameter.requires_grad_(chosen and (is_adapted(name) or not (adapted and in_backbone)))
 
 
 class MuonAndAdamW:
@@ -57,9 +62,13 @@ class MuonAndAdamW:
 
 
 def make_optimizer(model: nn.Module, config: SftConfig) -> torch.optim.AdamW | MuonAndAdamW:
-    """The optimizer over what requires a gradient; weight decay only on matrices that are not embeddings."""
+    """The optimizer over what requires a gradient; weight decay only on matrices that are not embeddings.
+
+    An adapter's factors are no hidden matrices: AdamW learns them.
+    """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    rows = embeddings | {id(p) for name, p in model.named_parameters() if "lm_head" in name}
+    embeddings |= {id(p) for name, p in model.named_parameters() if "trainable_tokens_delta" in name}
+    rows = embeddings | {id(p) for name, p in model.named_parameters() if "lm_head" in name or is_adapted(name)}
     learnt = [p for p in model.parameters() if p.requires_grad]
     hidden = [p for p in learnt if p.ndim == 2 and id(p) not in rows] if config.optimizer == "muon" else []
     taken = {id(p) for p in hidden}
@@ -90,15 +99,16 @@ class MovingAverage:
     def applied(self, model: nn.Module) -> Iterator[None]:
         """The model with averaged weights inside the block."""
         own = {n: p.detach().clone() for n, p in model.named_parameters() if n in self.weights}
-        _copy(self.weights, model)
+        copy_into(model, self.weights)
         try:
             yield
         finally:
-            _copy(own, model)
+            copy_into(model, own)
 
 
 @torch.no_grad()
-def _copy(weights: dict[str, Tensor], model: nn.Module) -> None:
+def copy_into(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Overwrite the named parameters."""
     parameters = dict(model.named_parameters())
     for name, value in weights.items():
         parameters[name].copy_(value)
