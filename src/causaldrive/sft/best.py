@@ -51,7 +51,7 @@ class Best:
         return True
 
     def _score(self, row: Mapping[str, float]) -> float | None:
-        """None where nothing can be compared: no metric is chosen, or all began at 0 (as the trace's without traces)."""
+        """None where nothing can be compared: no metric is chosen, or all began at 0 (no traces)."""
         assert self._first is not None, "asked with a first row"
         used = {name: weight for name, weight in self.weights.items() if self._first.get(name, 0) > 0}
         total = sum(used.values())

@@ -138,8 +138,13 @@ def _examples(found: Check) -> Table:
 
 
 def _speed(story: Story) -> Section:
-    titles = {"lr": "learning rate", "grad_norm": "gradient norm before clipping",
-              "samples_per_s": "samples per second", "tokens_per_s": "tokens per second", "rss_mib": "memory, MiB"}  # fmt: skip
+    titles = {
+        "lr": "learning rate",
+        "grad_norm": "gradient norm before clipping",
+        "samples_per_s": "samples per second",
+        "tokens_per_s": "tokens per second",
+        "rss_mib": "memory, MiB",
+    }
     steps = [row["step"] for row in story.train]
     panels = [Panel(title, [Curve(title, steps, [row[name] for row in story.train])], "step")
               for name, title in titles.items()]  # fmt: skip

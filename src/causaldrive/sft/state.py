@@ -82,7 +82,8 @@ def read_best(parent: Path) -> tuple[int, dict[str, Tensor]] | None:
     if not path.exists():
         return None
     with safe_open(path, "pt") as file:
-        return int(file.metadata()["step"]), {name: file.get_tensor(name) for name in file.keys()}
+        names = list(file.keys())
+        return int(file.metadata()["step"]), dict(zip(names, map(file.get_tensor, names), strict=True))
 
 
 def _states(parent: Path) -> list[Path]:
