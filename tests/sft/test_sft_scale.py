@@ -20,6 +20,7 @@ from test_sft_trainer import config, data, train, trainer_of  # noqa: F401 (fixt
 from causaldrive.ground.errors import MissingExtra, UserError
 from causaldrive.ground.runs import read_metrics
 from causaldrive.sft.best import Best
+from causaldrive.sft.dataset import open_samples
 from causaldrive.sft.order import SampleOrder
 from causaldrive.sft.stage import run
 from causaldrive.sft.trainer import LOSSES
@@ -35,23 +36,26 @@ def gradients(trainer) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_checkpointed_layers_give_the_same_gradient(config, data, precision):  # noqa: F811
-    config = dataclasses.replace(config, precision=precision)  # noqa: F811
-    kept, again = (
-        gradients(trainer_of(dataclasses.replace(config, checkpointing=on), data)) for on in (False, True)
-    )
+    config = dataclasses.replace(config, precision=precision)
+    kept, again = (gradients(trainer_of(dataclasses.replace(config, checkpointing=on), data)) for on in (False, True))
     assert kept.keys() == again.keys() and any("expert.layers" in name for name in kept)
     for name, value in kept.items():
         torch.testing.assert_close(again[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def bytes_held(trainer) -> int:
+    """Of all that a forward pass keeps for the backward pass."""
+    sizes: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.nbytes), t)[1], lambda t: t):
+        trainer._losses(trainer._prepare(0).parts[0], torch.Generator().manual_seed(0))
+    return sum(sizes)
 
 
 def test_checkpointed_layers_keep_less_between_the_passes(config, data):  # noqa: F811
     held = []
     for on in (False, True):
         trainer = trainer_of(dataclasses.replace(config, checkpointing=on), data)
-        sizes: list[int] = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.nbytes), t)[1], lambda t: t):
-            trainer._losses(trainer._prepare(0).parts[0], torch.Generator().manual_seed(0))
-        held.append(sum(sizes))
+        held.append(bytes_held(trainer))
     assert held[1] < 0.6 * held[0]
 
 
@@ -64,9 +68,9 @@ def test_micro_batches_draw_what_the_whole_batch_draws(config, data):  # noqa: F
 
 
 def test_an_adapter_is_all_that_the_backbone_learns_and_merges_into_a_usual_checkpoint(student, drives, tmp_path):
-    config = config_of(student, drives, tmp_path / "out", lora_rank=2, steps=2, check_traces=False)  # noqa: F811
-    run(config)
-    before, trained = (checkpoint.load(path)[0] for path in (student, config.out / "checkpoint"))
+    settings = config_of(student, drives, tmp_path / "out", lora_rank=2, steps=2, check_traces=False)
+    run(settings)
+    before, trained = (checkpoint.load(path)[0] for path in (student, settings.out / "checkpoint"))
     moved = {n for n, p in trained.named_parameters() if not torch.equal(p, before.get_parameter(n))}
     assert {n for n, _ in trained.named_parameters()} == {n for n, _ in before.named_parameters()}
     layers = {n for n in moved if n.startswith("vlm.")}
@@ -74,7 +78,7 @@ def test_an_adapter_is_all_that_the_backbone_learns_and_merges_into_a_usual_chec
     assert "action_out_proj.weight" in moved
     rows = trained.vlm.lm_head.weight != before.vlm.lm_head.weight
     assert not rows[: before.config.text_vocab_size].any() and rows[before.config.text_vocab_size :].any()
-    adapted = PeftModel.from_pretrained(before, str(config.out / "checkpoint" / "adapter")).merge_and_unload()
+    adapted = PeftModel.from_pretrained(before, str(settings.out / "checkpoint" / "adapter")).merge_and_unload()
     for name in layers:
         torch.testing.assert_close(adapted.get_parameter(name), trained.get_parameter(name))
 
@@ -122,27 +126,25 @@ def test_a_metric_that_began_at_nothing_decides_nothing():
 
 def test_the_best_weights_lie_beside_the_last(student, drives, tmp_path):
     """The rate is so high that the first validation after the start stays the best."""
-    config = config_of(student, drives, tmp_path / "out", steps=6, eval_every=2, learning_rate=0.3, warmup_steps=0,
+    settings = config_of(student, drives, tmp_path / "out", steps=6, eval_every=2, learning_rate=0.3, warmup_steps=0,
                        final_rate=1.0, best_by=("flow_loss",), check_traces=False)  # fmt: skip
-    run(config)
-    rows = [row for row in read_metrics(config.out) if row["split"] == "validation" and row["step"] > 0]
+    run(settings)
+    rows = [row for row in read_metrics(settings.out) if row["split"] == "validation" and row["step"] > 0]
     expected = min(rows, key=lambda row: row["flow_loss"])["step"]
-    assert json.loads((config.out / "run.json").read_text())["best"] == {"step": expected, "by": ["flow_loss"]}
-    best, last = (checkpoint.load(config.out / name)[0] for name in ("best", "checkpoint"))
+    assert json.loads((settings.out / "run.json").read_text())["best"] == {"step": expected, "by": ["flow_loss"]}
+    best, last = (checkpoint.load(settings.out / name)[0] for name in ("best", "checkpoint"))
     same = all(torch.equal(p, last.get_parameter(n)) for n, p in best.named_parameters())
     assert same == (expected == 6)
-    assert f"step {expected}" in (config.out / "best" / "README.md").read_text()
-    again = trainer_of(dataclasses.replace(config, student=config.out / "best", out=tmp_path / "again"),
-                       _data(config, tmp_path))  # fmt: skip
+    assert f"step {expected}" in (settings.out / "best" / "README.md").read_text()
+    again = trainer_of(dataclasses.replace(settings, student=settings.out / "best", out=tmp_path / "again"),
+                       _data(settings, tmp_path))  # fmt: skip
     found = again.validation_losses()["flow_loss"]
     assert found == pytest.approx(next(row["flow_loss"] for row in rows if row["step"] == expected), rel=1e-6)
 
 
-def _data(config, tmp_path):  # noqa: F811
-    from causaldrive.sft.dataset import open_samples
-
-    frames = checkpoint.load(config.student)[0].config.frames()
-    return open_samples(config.recordings, config.labels, frames, tmp_path / "cache")
+def _data(settings, tmp_path):
+    frames = checkpoint.load(settings.student)[0].config.frames()
+    return open_samples(settings.recordings, settings.labels, frames, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -157,9 +159,9 @@ def _data(config, tmp_path):  # noqa: F811
     ],
 )
 def test_what_cannot_go_together_is_refused_before_anything_is_read(tmp_path, change, message):
-    config = config_of(tmp_path / "nowhere", (tmp_path, tmp_path), tmp_path / "out", **change)  # noqa: F811
+    settings = config_of(tmp_path / "nowhere", (tmp_path, tmp_path), tmp_path / "out", **change)
     with pytest.raises(UserError, match=message):
-        run(config)
+        run(settings)
     assert not (tmp_path / "out").exists()
 
 
