@@ -107,7 +107,7 @@ class CausalDriveModel(PreTrainedModel):
 
         Right padding needs no mask: under causal attention no real token sees what comes after it.
         """
-        cache = ReplayedCache() if self.is_gradient_checkpointing and self.training else DynamicCache()
+        cache = ReplayedCache() if self.training and self.is_gradient_checkpointing else DynamicCache()
         out = self.vlm.model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask if batch.padding_side == "left" else None,
