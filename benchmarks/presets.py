@@ -2,8 +2,8 @@
 
 Measured, each in a process of its own: one answer (trace and trajectory, batch 1) and one training step (batch 1,
 Muon, four flow draws, float32); memory is the process's peak. Computed: weights in bfloat16 and 4096 tokens of keys and
-values for an answer; float32 weights, gradients and AdamW's two moments for training, and for LoRA of rank 16 the frozen
-weights once and the adapter's four times; activations come on top (with --checkpointing a few GiB at batch 1).
+values for an answer; float32 weights, gradients and AdamW's two moments for training, and for LoRA of rank 16 the
+frozen weights once and what is learnt four times; activations come on top.
 
 Writes docs/presets.md and JSON. Run: python benchmarks/presets.py [--out docs/results/presets.json]
 """
@@ -86,19 +86,18 @@ def computed(name: str) -> dict:
         model = CausalDriveModel(student)
     total = sum(p.numel() for p in model.parameters())
     linear = [m for n, m in model.named_modules() if isinstance(m, nn.Linear) and re.fullmatch(PROJECTIONS, n)]
-    rows = (student.vocab_size - student.text_vocab_size) * model.vlm.lm_head.in_features
-    adapter = sum(RANK * (m.in_features + m.out_features) for m in linear) + 2 * rows
+    width, tied = model.vlm.lm_head.in_features, student.vlm().tie_word_embeddings
+    beside = sum(RANK * (m.in_features + m.out_features) for m in linear)
+    beside += 0 if tied else 2 * width * (student.vocab_size - student.text_vocab_size)
     decoder = sum(p.numel() for n, p in model.named_parameters() if not n.startswith("vlm."))
-    lora_bytes = 4 * total + 12 * (decoder + adapter) + 4 * adapter
+    learnt = beside + decoder + (width * student.vocab_size if tied else 0)
     return {"preset": name, "how": "computed", "parameters": total,
             "answer_gib": (2 * total + TOKENS * cache_bytes(student)) / GIB, "train_gib": 16 * total / GIB,
-            "lora_gib": lora_bytes / GIB, "lora_parameters": adapter}  # fmt: skip
+            "lora_gib": (4 * (total + beside) + 12 * learnt) / GIB, "lora_learnt": learnt}  # fmt: skip
 
 
 def page(rows: list[dict], threads: int) -> str:
-    head = (
-        "| preset | parameters | answer, GiB | answer, s | training step, GiB | training step, s | LoRA 16, GiB | how |"
-    )
+    head = "| preset | parameters | answer, GiB | answer, s | training, GiB | a step, s | LoRA 16, GiB | how |"
     lines = [head, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"]
     for row in rows:
         cells = [f"{row[key]:.2f}" if key in row else "–"

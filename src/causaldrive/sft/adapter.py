@@ -2,9 +2,10 @@
 
     W' = W + (alpha / r) B A,  alpha = 2 r,  B = 0 at first
 
-Everything else of the backbone is frozen; the trajectory decoder is learnt as without LoRA. Changes a student in
-place; saves an adapter directory that peft reads, and merges it so that the checkpoint loads as any other. Knows
-nothing of training.
+Everything else of the backbone is frozen; the trajectory decoder is learnt as without LoRA. Where embeddings and head
+share one table, that table is learnt whole: rows that are put beside it would reach only one of the two. Changes a
+student in place; saves an adapter directory that peft reads, and merges it so that the checkpoint loads as any other.
+Knows nothing of training.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ class Adapter:
         from peft import LoraConfig, get_peft_model  # slow to import, and only here is it needed
 
         rows = list(range(model.config.text_vocab_size, model.config.vocab_size))
-        tables = _TABLES[:1] if model.config.vlm().tie_word_embeddings else _TABLES
-        config = LoraConfig(
-            r=rank, lora_alpha=2 * rank, target_modules=PROJECTIONS, trainable_token_indices=dict.fromkeys(tables, rows)
-        )
+        self.tied = bool(model.config.vlm().tie_word_embeddings)
+        tables = None if self.tied else dict.fromkeys(_TABLES, rows)
+        config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=PROJECTIONS, trainable_token_indices=tables)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._wrapped: Any = get_peft_model(model, config)
+
+    def learns(self, name: str) -> bool:
+        """Whether a parameter of the backbone is learnt."""
+        return is_adapted(name) or (self.tied and name.endswith("embed_tokens.weight"))
 
     def save(self, directory: Path) -> None:
         """`adapter_config.json` and `adapter_model.safetensors`, for `peft.PeftModel.from_pretrained`."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from causaldrive.sft.adapter import is_adapted
+from causaldrive.sft.adapter import Adapter, is_adapted
 from causaldrive.sft.config import SftConfig
 from causaldrive.sft.muon import Muon
 
@@ -27,15 +27,15 @@ def learning_rate(config: SftConfig, step: int) -> float:
     return config.learning_rate * (config.final_rate + (1 - config.final_rate) * cosine)
 
 
-def choose_part(model: nn.Module, part: str, adapted: bool = False) -> None:
+def choose_part(model: nn.Module, part: str, adapter: Adapter | None = None) -> None:
     """Freeze what a staged run leaves alone; `model.vlm` is the backbone, everything else the decoder.
 
-    Where the backbone is `adapted`, the adapter stands for it.
+    Of a backbone with an adapter only what that learns is learnt.
     """
     for name, parameter in model.named_parameters():
         in_backbone = name.startswith("vlm.")
         chosen = part == "joint" or in_backbone == (part == "backbone")
-        parameter.requires_grad_(chosen and (is_adapted(name) or not (adapted and in_backbone)))
+        parameter.requires_grad_(chosen and (adapter is None or not in_backbone or adapter.learns(name)))
 
 
 class MuonAndAdamW:

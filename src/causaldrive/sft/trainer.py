@@ -133,7 +133,7 @@ class Trainer:
         if config.checkpointing:
             model.checkpoint_layers()
         torch.nn.Module.to(model, self.device)  # the class's own `to` is typed for a string only
-        choose_part(model, config.part, adapted=self.adapter is not None)
+        choose_part(model, config.part, self.adapter)
         self.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.called = self.harness.prepared(model, config.shard)
         self.learnt = [p for p in model.parameters() if p.requires_grad]
