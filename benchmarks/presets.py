@@ -108,7 +108,7 @@ def page(rows: list[dict], threads: int) -> str:
         "# What each preset needs\n\nWritten by `python benchmarks/presets.py`, batch 1, one camera.\n\n"
         + "\n".join(lines) + f"\n\n{what}\n\nMeasured on {threads} thread(s) of a CPU "
         f"({torch.backends.cpu.get_cpu_capability()}) beside other work; the interpreter with its packages is part of "
-        "the measured memory.\nTraining keeps frozen weights in float32 too; `torchrun` with `--shard` divides weights, "
+        "the measured memory.\nFrozen weights are float32 in training too; `torchrun` with `--shard` divides weights, "
         "gradients and moments by the number of processes.\n"
     )  # fmt: skip
 
