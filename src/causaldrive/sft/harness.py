@@ -101,7 +101,7 @@ class Harness:
     def prepared(self, model: nn.Module, shard: bool) -> nn.Module:
         """What to call for a forward pass; `model` itself is changed in place where it is cut."""
         if shard:
-            return cut(model)
+            return cut(model, self.device, self.processes)
         return self.accelerator.prepare_model(model) if self.processes > 1 else model
 
     @contextlib.contextmanager

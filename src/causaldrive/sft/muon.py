@@ -18,7 +18,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from causaldrive.sft.shards import cut_like, whole
+from causaldrive.sft.shards import cut_like, local, part_of, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic, steepest at zero
 STEPS = 5
@@ -64,8 +64,9 @@ class Muon(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(parameter)
             gradient = parameter.grad
             assert gradient is not None, "parameters without a gradient were left out"
-            buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-            ahead.append(whole(gradient.lerp(buffer, momentum)))
+            buffer = local(state["momentum_buffer"]).lerp_(local(gradient), 1 - momentum)
+            ahead.append(whole(part_of(local(gradient).lerp(buffer, momentum), parameter)))
         scale = 0.2 * rate * math.sqrt(max(shape))
         for parameter, update in zip(parameters, orthogonal(torch.stack(ahead)).to(parameters[0].dtype), strict=True):
-            parameter.mul_(1 - rate * group["weight_decay"]).sub_(cut_like(update, parameter), alpha=scale)
+            own = local(cut_like(update, parameter))
+            local(parameter).mul_(1 - rate * group["weight_decay"]).sub_(own, alpha=scale)

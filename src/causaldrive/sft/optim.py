@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from causaldrive.sft.adapter import Adapter, is_adapted
 from causaldrive.sft.config import SftConfig
 from causaldrive.sft.muon import Muon
+from causaldrive.sft.shards import local
 
 
 def learning_rate(config: SftConfig, step: int) -> float:
@@ -93,7 +94,7 @@ class MovingAverage:
         keep = min(self.decay, (1 + step) / (10 + step))  # a short run is not held back by its start
         for name, parameter in model.named_parameters():
             if name in self.weights:
-                self.weights[name].lerp_(parameter, 1 - keep)
+                local(self.weights[name]).lerp_(local(parameter), 1 - keep)
 
     @contextlib.contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
