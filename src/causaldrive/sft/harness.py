@@ -11,7 +11,7 @@ import contextlib
 import importlib.util
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -96,7 +96,7 @@ class Harness:
         if self.processes == 1:
             return numbers
         summed = self.accelerator.reduce(torch.tensor(numbers, dtype=torch.float64, device=self.device), "sum")
-        return [float(x) for x in summed]  # type: ignore[union-attr]
+        return [float(x) for x in cast(Tensor, summed)]
 
     def prepared(self, model: nn.Module, shard: bool) -> nn.Module:
         """What to call for a forward pass; `model` itself is changed in place where it is cut."""
@@ -112,7 +112,7 @@ class Harness:
 
     def clip(self, parameters: Iterable[Tensor], most: float) -> float:
         """Clips the gradients' common norm to `most`; returns what it was."""
-        return float(whole(self.accelerator.clip_grad_norm_(parameters, most)))  # type: ignore[arg-type]
+        return float(whole(cast(Tensor, self.accelerator.clip_grad_norm_(parameters, most))))
 
     def track(self, config: Mapping[str, Any]) -> None:
         """Opens what `--log` names."""
