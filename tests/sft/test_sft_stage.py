@@ -36,7 +36,7 @@ def finished(student, drives, tmp_path_factory) -> SftConfig:
 
 def test_the_run_directory_holds_a_checkpoint_curves_and_nothing_to_clean_up(finished):
     names = {path.name for path in finished.out.iterdir()}
-    assert names == {"run.json", "metrics.jsonl", "report.html", "checkpoint"}
+    assert names == {"run.json", "metrics.jsonl", "report.html", "checkpoint", "best"}
     record = json.loads((finished.out / "run.json").read_text())
     assert record["state"] == "finished" and record["resolved"] == {"precision": "fp32", "device": "cpu"}
     assert record["check"]["samples"] == 2 and record["check"]["ade_m"] >= 0

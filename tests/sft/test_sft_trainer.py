@@ -66,7 +66,15 @@ def test_golden_losses(config, data):
     np.testing.assert_allclose(found, np.loadtxt(GOLDEN), rtol=2e-4, err_msg="see the head of this file")
 
 
-@pytest.mark.parametrize("extra", [{}, {"ema_decay": 0.9, "micro_batch": 2}])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"ema_decay": 0.9, "micro_batch": 2},
+        {"lora_rank": 2, "checkpointing": True, "length_buckets": 2},
+    ],
+    ids=["plain", "averaged in parts", "adapter"],
+)
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config, data, tmp_path, monkeypatch, extra):
     whole = dataclasses.replace(config, save_every=3, **extra)
     cut = dataclasses.replace(whole, out=tmp_path / "cut")

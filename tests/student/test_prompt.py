@@ -106,6 +106,9 @@ def test_wrong_frames_and_missing_future_are_told(student):
     late = dataclasses.replace(make_sample(0), frame_offsets_us=(-100_000, 0))
     with pytest.raises(UserError, match="frames at"):
         processor.prompts([late])
+    one_moment = dataclasses.replace(make_sample(0), frames=make_sample(0).frames[:, :1])
+    with pytest.raises(UserError, match="images of 1 cameras x 1 moments, expected 1 x 2"):
+        processor.training([one_moment], [None])
     with pytest.raises(UserError, match="no ego future"):
         processor.training([make_sample(0, future=False)], [None])
 

@@ -17,14 +17,14 @@ _LINE_EVERY_S = 10.0
 class Meter:
     """`with Meter("sft", total=300, unit="steps") as meter: meter.advance(1, loss=2.3)`"""
 
-    def __init__(self, label: str, total: int, unit: str = "items", done: int = 0):
+    def __init__(self, label: str, total: int, unit: str = "items", done: int = 0, quiet: bool = False):
         self.label, self.total, self.unit, self.done, self._start_done = label, total, unit, done, done
         self._started = self._last_line = time.monotonic()
         self._bar: Progress | None = None
-        self._note = ""
+        self._note, self._quiet = "", quiet  # quiet: shows nothing, as the second of several processes should
 
     def __enter__(self) -> Meter:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self._quiet:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -57,6 +57,8 @@ class Meter:
             self._print(f"in {time.monotonic() - self._started:.0f} s")
 
     def _print(self, ending: str) -> None:
+        if self._quiet:
+            return
         rate = f"{self._rate():.3g} {self.unit}/s"
         print(f"{self.label}: {self.done}/{self.total} {self.unit}, {rate}, {ending} {self._note}".rstrip(),
               file=sys.stderr, flush=True)  # fmt: skip

@@ -3,8 +3,8 @@
     t0 = transition of a meta action - 0.5 s
 
 so that the cause is named before the car answers to it: these are reactive. Proactive ones, where a cause is there
-before anybody has to react, are handed in (`proactive.py` finds them). Periodic keyframes show the student moments where nothing
-changes. Source: arXiv 2511.00088, sections 4.1 and 4.3. Knows nothing of files or causes.
+before anybody has to react, are handed in (`proactive.py` finds them). Periodic keyframes show the student moments
+where nothing changes. Source: arXiv 2511.00088, sections 4.1 and 4.3. Knows nothing of files or causes.
 """
 
 from __future__ import annotations

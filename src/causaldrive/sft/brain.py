@@ -130,8 +130,8 @@ def run(config: BrainConfig) -> None:
         train, validation, aside = open_questions(config.questions)
         print(f"sft brain: {len(train)} training and {len(validation)} validation questions", flush=True)
         model, processor = checkpoint.load(config.student)
-        shown = cast(Any, (QuestionProcessor(processor), train, validation))  # the trainer's types are those of drives
-        trainer = Trainer(model, *shown, sft, found)
+        asked, shown, held = (cast(Any, each) for each in (QuestionProcessor(processor), train, validation))
+        trainer = Trainer(model, asked, shown, held, sft, found)  # whose types are those of drives
         trainer.fit()
         model.eval()
         checkpoint.save(config.out / "checkpoint", model, processor, f"Backbone trained on {len(train)} questions.")

@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 
 from causaldrive.ground.errors import UserError, unknown_name
+from causaldrive.sft.best import weights_of
 
 MODES = ("coc", "trajectory")
 SPEAKS = ("flow+tokens", "flow", "tokens", "text")
 PRECISIONS = ("auto", "bf16", "fp32")
 PARTS = ("joint", "backbone", "decoder")
 OPTIMIZERS = ("muon", "adamw")
+TRACKERS = ("tensorboard", "wandb", "trackio")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class SftConfig:
     steps: int = 320  # optimizer steps
     batch_size: int = 16  # samples an optimizer step
     micro_batch: int = 0  # samples a forward pass; 0: the whole batch at once
+    length_buckets: int = 0  # so many batches are sorted by row length together, which saves padding; 0: off
+    lora_rank: int = 0  # of adapters on the language model's projections, the rest of the backbone frozen; 0: no LoRA
+    checkpointing: bool = False  # compute layers again in the backward pass: less memory, a third more time
+    shard: bool = False  # several processes (torchrun): each holds a part of weights, gradients, moments (FSDP2)
     optimizer: str = "muon"  # muon: Muon on hidden matrices, AdamW elsewhere; adamw: AdamW on all
     learning_rate: float = 3e-3  # highest rate, after warm-up
     final_rate: float = 0.02  # share of the highest rate that the cosine ends at
@@ -49,6 +55,12 @@ class SftConfig:
     eval_every: int = 100  # steps between validation losses
     eval_samples: int = 96  # validation samples, spread over the held-back recordings
     save_every: int = 100  # steps between resumable states
+    best_by: tuple[str, ...] = (
+        "text_loss",
+        "traj_loss",
+        "flow_loss",
+    )  # of validation: chooses `best`; NAME or NAME=WEIGHT
+    log: tuple[str, ...] = ()  # metrics also to: tensorboard, wandb, trackio
     check_traces: bool = True  # at the end: drive and reason greedily on validation samples and score it
     frames_cache: Path | None = None  # where decoded frames are kept for other runs; none: in `out`, deleted at the end
 
@@ -64,12 +76,26 @@ class SftConfig:
             )
         for name in ("steps", "batch_size", "flow_draws", "eval_every", "save_every", "learning_rate", "clip_norm"):
             self._expect(name, getattr(self, name) > 0, "a number above 0")
-        for name in ("warmup_steps", "micro_batch", "eval_samples", "weight_decay"):
+        for name in ("warmup_steps", "micro_batch", "length_buckets", "lora_rank", "eval_samples", "weight_decay"):
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         for name in ("text_weight", "traj_weight", "flow_weight", "bin_spread"):
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         for name in ("final_rate", "ema_decay"):
             self._expect(name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
+        for name in self.log:
+            if name not in TRACKERS:
+                raise unknown_name("sft: --log", name, TRACKERS)
+        self._refuse_together(weights_of(self.best_by))
+
+    def _refuse_together(self, best: dict[str, float]) -> None:
+        if self.lora_rank and self.part == "decoder":
+            raise UserError(
+                "sft: --lora-rank adapts the backbone, which --part decoder freezes; leave one of them out."
+            )
+        if self.shard and "ade_m" in best:
+            raise UserError(
+                "sft: --best-by ade_m drives, which a model cut by --shard cannot; choose among the losses."
+            )
 
     @property
     def speaks_flow(self) -> bool:

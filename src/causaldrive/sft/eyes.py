@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -165,7 +166,7 @@ class Eyes(nn.Module):
     def __init__(self, model: CausalDriveModel, tokens: int, seed: int):
         super().__init__()
         self.visual = model.vlm.model.visual
-        vision = model.config.vlm().vision_config
+        vision = cast(Any, model.config.vlm().vision_config)
         levels = 1 + len(getattr(vision, "deepstack_visual_indexes", ()))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -5,7 +5,8 @@
 Matrices of one shape are made orthogonal together in one batched product. torch.optim.Muon does the same one matrix
 at a time and always in bfloat16, which a processor without bfloat16 units multiplies far more slowly; here it
 is float32 on a CPU, so that a run is as quick and the same on every machine. Source: Jordan et al. 2024, "Muon"; the
-scale 0.2 sqrt(max) matches AdamW's update size (Liu et al., arXiv 2502.16982). Knows nothing of models.
+scale 0.2 sqrt(max) matches AdamW's update size (Liu et al., arXiv 2502.16982). A matrix that is cut over processes
+(FSDP2) is put together for its update, because no part of it knows the direction of the whole. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+
+from causaldrive.sft.shards import cut_like, local, part_of, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic, steepest at zero
 STEPS = 5
@@ -61,8 +64,9 @@ class Muon(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(parameter)
             gradient = parameter.grad
             assert gradient is not None, "parameters without a gradient were left out"
-            buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-            ahead.append(gradient.lerp(buffer, momentum))
+            buffer = local(state["momentum_buffer"]).lerp_(local(gradient), 1 - momentum)
+            ahead.append(whole(part_of(local(gradient).lerp(buffer, momentum), parameter)))
         scale = 0.2 * rate * math.sqrt(max(shape))
         for parameter, update in zip(parameters, orthogonal(torch.stack(ahead)).to(parameters[0].dtype), strict=True):
-            parameter.mul_(1 - rate * group["weight_decay"]).sub_(update, alpha=scale)
+            own = local(cut_like(update, parameter))
+            local(parameter).mul_(1 - rate * group["weight_decay"]).sub_(own, alpha=scale)

@@ -9,15 +9,33 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from causaldrive.sft.adapter import Adapter, is_adapted
 from causaldrive.sft.config import SftConfig
 from causaldrive.sft.muon import Muon
+from causaldrive.sft.shards import local
 
 
-def learning_rate(config: SftConfig, step: int) -> float:
+class Schedule(Protocol):
+    """What an optimizer is told."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def warmup_steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def final_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def learning_rate(config: Schedule, step: int) -> float:
     """Rate of step `step` (from 0); positive from the first step on."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
@@ -26,13 +44,15 @@ def learning_rate(config: SftConfig, step: int) -> float:
     return config.learning_rate * (config.final_rate + (1 - config.final_rate) * cosine)
 
 
-def choose_part(model: nn.Module, part: str, freeze_eyes: bool = False) -> None:
-    """Freeze what a run leaves alone; `model.vlm` is the backbone, its `visual` the eyes, all else the decoder."""
+def choose_part(model: nn.Module, part: str, adapter: Adapter | None = None, freeze_eyes: bool = False) -> None:
+    """Freeze what a run leaves alone; `model.vlm` is the backbone, its `visual` the eyes, all else the decoder.
+
+    Of a backbone with an adapter only what that learns is learnt.
+    """
     for name, parameter in model.named_parameters():
         in_backbone, in_eyes = name.startswith("vlm."), name.startswith("vlm.model.visual.")
-        parameter.requires_grad_(
-            (part == "joint" or in_backbone == (part == "backbone")) and not (in_eyes and freeze_eyes)
-        )
+        chosen = (part == "joint" or in_backbone == (part == "backbone")) and not (in_eyes and freeze_eyes)
+        parameter.requires_grad_(chosen and (adapter is None or not in_backbone or adapter.learns(name)))
 
 
 class MuonAndAdamW:
@@ -42,7 +62,7 @@ class MuonAndAdamW:
     is well ahead of AdamW.
     """
 
-    def __init__(self, hidden: list[nn.Parameter], others: torch.optim.AdamW, config: SftConfig):
+    def __init__(self, hidden: list[nn.Parameter], others: torch.optim.AdamW, config: Schedule):
         self._others = others
         self._muon = Muon(hidden, config.learning_rate, config.weight_decay)
         self._others.state = self._muon.state  # no parameter is in both: one table is saved and restored
@@ -59,9 +79,13 @@ class MuonAndAdamW:
 
 
 def make_optimizer(model: nn.Module, config: SftConfig) -> torch.optim.AdamW | MuonAndAdamW:
-    """The optimizer over what requires a gradient; weight decay only on matrices that are not embeddings."""
+    """The optimizer over what requires a gradient; weight decay only on matrices that are not embeddings.
+
+    An adapter's factors are no hidden matrices: AdamW learns them.
+    """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    rows = embeddings | {id(p) for name, p in model.named_parameters() if "lm_head" in name}
+    embeddings |= {id(p) for name, p in model.named_parameters() if "trainable_tokens_delta" in name}
+    rows = embeddings | {id(p) for name, p in model.named_parameters() if "lm_head" in name or is_adapted(name)}
     learnt = [p for p in model.parameters() if p.requires_grad]
     hidden = [p for p in learnt if p.ndim == 2 and id(p) not in rows] if config.optimizer == "muon" else []
     taken = {id(p) for p in hidden}
@@ -86,21 +110,22 @@ class MovingAverage:
         keep = min(self.decay, (1 + step) / (10 + step))  # a short run is not held back by its start
         for name, parameter in model.named_parameters():
             if name in self.weights:
-                self.weights[name].lerp_(parameter, 1 - keep)
+                local(self.weights[name]).lerp_(local(parameter), 1 - keep)
 
     @contextlib.contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         """The model with averaged weights inside the block."""
         own = {n: p.detach().clone() for n, p in model.named_parameters() if n in self.weights}
-        _copy(self.weights, model)
+        copy_into(model, self.weights)
         try:
             yield
         finally:
-            _copy(own, model)
+            copy_into(model, own)
 
 
 @torch.no_grad()
-def _copy(weights: dict[str, Tensor], model: nn.Module) -> None:
+def copy_into(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Overwrite the named parameters."""
     parameters = dict(model.named_parameters())
     for name, value in weights.items():
         parameters[name].copy_(value)

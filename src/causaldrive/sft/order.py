@@ -1,7 +1,8 @@
 """In which order samples are seen: a stateless function of (seed, step), so that a resumed run sees the same.
 
 Sample i of class c appears n_i times in an epoch of N, E[n_i] = N w_i / sum(w), w = 1 / sqrt(count of c), so that rare
-decisions are seen more often than they occur. Knows nothing of what a sample is.
+decisions are seen more often than they occur. With buckets, k batches at a time are sorted by length, cut and shuffled:
+rows of a batch are then alike and little is padded. Knows nothing of what a sample is.
 """
 
 from __future__ import annotations
@@ -35,14 +36,23 @@ def epoch_order(weights: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 class SampleOrder:
     """Batches of indices; epochs follow each other without a gap, so that every batch is full."""
 
-    def __init__(self, classes: Sequence[Hashable], seed: int):
+    def __init__(self, classes: Sequence[Hashable], seed: int, lengths: Sequence[int] = (), buckets: int = 0):
         self.weights, self.seed = balancing_weights(classes), seed
+        self._lengths, self._buckets = lengths, buckets
         self._epochs: dict[int, np.ndarray] = {}
 
     def batch(self, step: int, size: int) -> list[int]:
         """Indices of batch `step` (from 0)."""
+        if self._buckets < 2:
+            return self._plain(step * size, size)
+        window, place = divmod(step, self._buckets)
+        drawn = self._plain(window * self._buckets * size, self._buckets * size)
+        chosen = np.random.default_rng([self.seed, window, 1]).permutation(self._buckets)[place]
+        return sorted(drawn, key=lambda i: self._lengths[i])[chosen * size : (chosen + 1) * size]
+
+    def _plain(self, first: int, many: int) -> list[int]:
         count = len(self.weights)
-        positions = range(step * size, (step + 1) * size)
+        positions = range(first, first + many)
         return [int(self._epoch(p // count)[p % count]) for p in positions]
 
     def _epoch(self, epoch: int) -> np.ndarray:

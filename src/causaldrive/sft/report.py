@@ -35,6 +35,7 @@ class Story:
     parameters: int  # learnt
     metrics: Sequence[dict[str, Any]]
     check: Check | None
+    best_step: int | None = None  # of the weights in `best`
 
     @property
     def train(self) -> list[dict[str, Any]]:
@@ -45,10 +46,11 @@ class Story:
         return [row for row in self.metrics if row["split"] == "validation"]
 
 
-def card_text(story: Story) -> str:
-    """Markdown for the checkpoint's model card."""
-    config, last = story.config, (story.validation or story.train)[-1]
-    of = "validation" if story.validation else "training"
+def card_text(story: Story, step: int | None = None) -> str:
+    """Markdown for the model card of the last weights, or of those after `step`."""
+    config, rows = story.config, story.validation or story.train
+    last = rows[-1] if step is None else next(row for row in rows if row["step"] == step)
+    of, when = "validation" if story.validation else "training", f"step {last['step']}"
     losses = ", ".join(f"{name} {last[name]:.3f}" for name in _LOSS_TITLES)
     return (
         "## Training (sft)\n\n"
@@ -57,7 +59,7 @@ def card_text(story: Story) -> str:
         f"{story.data.recordings} recordings\n"
         f"- steps: {config.steps} of {config.batch_size} samples, {config.flow_draws} flow draws, peak learning rate "
         f"{config.learning_rate:g}, {story.precision} on {story.device}, seed {config.seed}\n"
-        f"- last {of} losses: {losses}\n"
+        f"- {of} losses at {when}: {losses}\n"
     )
 
 
@@ -86,6 +88,8 @@ def _losses(story: Story) -> Section:
         if story.validation
         else "Too few recordings for validation: at least twelve are needed to keep one back."
     )
+    if story.best_step is not None:
+        note += f" Best by {' + '.join(story.config.best_by)}: step {story.best_step}, kept in `best`."
     figure = Figure(curves(panels, columns=2, smooth=_SMOOTH), note, "loss curves")
     return Section("Losses", [figure, _loss_table(story, shown)])
 
@@ -134,8 +138,13 @@ def _examples(found: Check) -> Table:
 
 
 def _speed(story: Story) -> Section:
-    titles = {"lr": "learning rate", "grad_norm": "gradient norm before clipping",
-              "samples_per_s": "samples per second", "rss_mib": "memory, MiB"}  # fmt: skip
+    titles = {
+        "lr": "learning rate",
+        "grad_norm": "gradient norm before clipping",
+        "samples_per_s": "samples per second",
+        "tokens_per_s": "tokens per second",
+        "rss_mib": "memory, MiB",
+    }
     steps = [row["step"] for row in story.train]
     panels = [Panel(title, [Curve(title, steps, [row[name] for row in story.train])], "step")
               for name, title in titles.items()]  # fmt: skip

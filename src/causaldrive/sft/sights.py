@@ -185,7 +185,7 @@ def _road(recording: Recording, view: _View, rows: int, columns: int) -> tuple[N
     if route is None or len(route) < 2:
         return np.full((rows, columns), np.nan, np.float32), np.full(len(AHEAD_M) + 1, np.nan, np.float32)
     xy = _ground_points(view, rows, columns)
-    seen = np.isfinite(xy).all(axis=-1)
+    seen = np.isfinite(xy[..., 0])
     local = from_frame(np.where(seen[..., None], xy, 0.0), view.xyz_in_local_m[:2], view.yaw_rad)
     side = np.clip(project_on_polyline(local, route)[1], -_SIDE_LIMIT_M, _SIDE_LIMIT_M)
     ground = np.where(seen, side / SCALES["ground"], np.nan).astype(np.float32)

@@ -38,6 +38,17 @@ class PrefixCache(DynamicCache):
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
 
+class ReplayedCache(DynamicCache):
+    """The cache of one pass over whole rows whose layers may run twice: the first writing stays, gradient stopped."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
+    ) -> tuple[Tensor, Tensor]:
+        if layer_idx >= len(self.layers):
+            super().update(key_states.detach(), value_states.detach(), layer_idx, *args, **kwargs)
+        return key_states, value_states
+
+
 def keys_and_values(cache: DynamicCache, index: int) -> tuple[Tensor, Tensor]:
     """One layer's (B, kv heads, L, head_dim) each."""
     layer = cache.layers[index]

@@ -7,6 +7,7 @@ Knows nothing of networks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,6 +20,24 @@ def draw_times(count: int, generator: torch.Generator) -> Tensor:
     """(count,) training times; Beta(a, 1) by inversion: u = U^(1/a)."""
     uniform = torch.rand(count, generator=generator, device=generator.device)
     return TIME_SCALE * (1 - uniform ** (1 / BETA_ALPHA))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What flow matching draws for the rows of a batch, `each` pairs a row."""
+
+    t: Tensor  # (rows * each,)
+    noise: Tensor  # (rows * each, waypoints, 2)
+
+    def rows(self, first: int, count: int, each: int) -> Draws:
+        """Those of `count` rows from `first` on."""
+        span = slice(first * each, (first + count) * each)
+        return Draws(self.t[span], self.noise[span])
+
+
+def draw(shape: tuple[int, ...], generator: torch.Generator) -> Draws:
+    """Times, then noise, for noisy actions of `shape` (N, waypoints, 2)."""
+    return Draws(draw_times(shape[0], generator), torch.randn(shape, generator=generator, device=generator.device))
 
 
 def interpolate(data: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -207,6 +207,7 @@ class _Decoding:
             uniform = randomness.traj_uniform[:, step].to(alive.device)
             token = pick(logprobs, uniform, settings.top_p, settings.greedy_path)
             import os
+
             way = os.environ.get("WAY", "mean")
             if way == "mean" or (way == "curv" and step % 2 == 1) or (way == "acc" and step % 2 == 0):
                 token = torch.where(settings.greedy_path, self._middle_bin(), token)

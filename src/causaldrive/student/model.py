@@ -20,6 +20,7 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen3VLForConditionalGeneration,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
 
 from causaldrive.student import flow
@@ -30,6 +31,7 @@ from causaldrive.student.decoding import StaticMemory, run_layers
 from causaldrive.student.expert import (
     Offsets,
     PrefixCache,
+    ReplayedCache,
     expert_mask,
     expert_positions,
     offsets_of,
@@ -91,12 +93,23 @@ class CausalDriveModel(PreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.vlm.get_input_embeddings()
 
+    def checkpoint_layers(self) -> None:
+        """Training computes each layer a second time in the backward pass instead of keeping what is inside it.
+
+        transformers takes the cache away from checkpointed layers, because a replayed layer would write twice;
+        `ReplayedCache` and `PrefixCache` bear that, so here they keep it.
+        """
+        self.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        for module in self.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module._can_checkpoint_with_cache = True
+
     def encode(self, batch: PromptBatch) -> Encoded:
         """One forward of the backbone over prompts or whole training rows.
 
         Right padding needs no mask: under causal attention no real token sees what comes after it.
         """
-        cache = DynamicCache()
+        cache = ReplayedCache() if self.training and self.is_gradient_checkpointing else DynamicCache()
         out = self.vlm.model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask if batch.padding_side == "left" else None,
@@ -166,21 +179,24 @@ class CausalDriveModel(PreTrainedModel):
         train_backbone: bool = True,
         train_flow: bool = True,
         bin_spread: float = 0.0,
+        drawn: flow.Draws | None = None,
     ) -> dict[str, Tensor]:
         """Losses of one batch; nothing is weighted or summed here.
 
         `text_loss`, `traj_loss`: cross-entropy averaged over the batch's trace tokens and trajectory tokens (0 where
         there are none). `flow_loss`: mean of |v - (x - noise)|^2 over `flow_draws` (t, noise) pairs per sample, drawn
-        from `generator` and read against one cache. `<name>_per_sample` (B,) holds each row's own mean, NaN for a row
-        without such tokens. `train_backbone=False` computes the backbone without gradient (staged training);
-        `train_flow=False` leaves the decoder out. `bin_spread` above 0 shares the target of a trajectory token among
-        the bins near the true one, as a Gaussian of that many bins: bins are numbers, and a near miss is a small one.
+        from `generator` unless they are `drawn` already, and read against one cache. `<name>_per_sample` (B,) holds
+        each row's own mean, NaN for a row without such tokens. `train_backbone=False` computes the backbone without
+        gradient (staged training); `train_flow=False` leaves the decoder out.
+        `bin_spread` above 0 shares the target of a trajectory token among the bins near the true one, as a Gaussian of
+        that many bins: bins are numbers, and a near miss is a small one.
         """
         with torch.set_grad_enabled(train_backbone and torch.is_grad_enabled()):
             encoded = self.encode(batch)
             losses = self._token_losses(encoded.hidden, batch, bin_spread)
         if train_flow:
-            per_sample = self._flow_losses(encoded, batch, generator, flow_draws)
+            shape = (len(batch) * flow_draws, *batch.action.shape[1:])
+            per_sample = self._flow_losses(encoded, batch, drawn or flow.draw(shape, generator), flow_draws)
             losses |= {"flow_loss": per_sample.mean(), "flow_loss_per_sample": per_sample.detach()}
         return losses
 
@@ -203,19 +219,18 @@ class CausalDriveModel(PreTrainedModel):
         return found
 
     def _spread_losses(self, logits: Tensor, labels: Tensor, losses: Tensor, spread: float) -> Tensor:
-        """Where the label is the future bin b: -sum_j q_j log p_j, q_j ~ exp(-(j - b)^2 / 2 spread^2), over all bins."""
+        """Where the label is the bin b: -sum_j q_j log p_j over future bins j, q_j ~ exp(-(j - b)^2 / 2 spread^2)."""
         start, bins = self.config.traj_token_start_idx, self.config.future_bins
         distance = torch.arange(bins, device=labels.device) - (labels - start)[:, None]
         shares = (-0.5 * (distance / spread).square()).softmax(-1)
         spread_out = -(shares * logits.log_softmax(-1)[:, start : start + bins]).sum(-1)
         return torch.where((labels >= start) & (labels < start + bins), spread_out, losses)
 
-    def _flow_losses(self, encoded: Encoded, batch: TrainingBatch, generator: torch.Generator, draws: int) -> Tensor:
+    def _flow_losses(self, encoded: Encoded, batch: TrainingBatch, drawn: flow.Draws, draws: int) -> Tensor:
         """(B,) flow-matching losses, averaged over the draws."""
         cache, offsets = self.prefix(encoded, batch, batch.traj_start, repeat=draws)
         data = batch.action.float().repeat_interleave(draws, 0)
-        t = flow.draw_times(len(data), generator).to(data.device)
-        noise = torch.randn(data.shape, generator=generator, device=generator.device).to(data.device)
+        t, noise = drawn.t.to(data.device), drawn.noise.to(data.device)
         velocity = self.flow_velocity(cache, offsets, flow.interpolate(data, noise, t), t)
         return (velocity - (data - noise)).square().mean(dim=(1, 2)).view(-1, draws).mean(dim=1)
 

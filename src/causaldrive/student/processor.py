@@ -161,6 +161,10 @@ class StudentProcessor:
         return TrainingBatch(**padded, labels_text=_pad_right(text, IGNORED), labels_traj=_pad_right(traj, IGNORED),
                              action=action, traj_start=torch.tensor(starts))  # fmt: skip
 
+    def within_bounds(self, samples: Sequence[Sample]) -> list[bool]:
+        """Whether each sample's future is a drive of the action space, so that `training` does not clip it."""
+        return self.action_space.is_within_bounds(raw_actions(samples, self.action_space)[0]).tolist()
+
     def completions(
         self, samples: Sequence[Sample], completion_ids: Sequence[Sequence[int]], reason: bool = True
     ) -> CompletionBatch:

@@ -79,7 +79,8 @@ def smooth_path(points_xy_m: NDArray, initial_speed_mps: float) -> Path:
     horizon_s = FUTURE_STEPS * STEP_S
     knots_s = np.linspace(0, horizon_s, len(points))
     leaves = np.array([float(initial_speed_mps), 0.0])
-    spline = CubicSpline(knots_s, points, bc_type=((1, leaves), (2, np.zeros(2))))
+    ends: Any = ((1, leaves), (2, np.zeros(2)))  # scipy's stubs know the named conditions alone
+    spline = CubicSpline(knots_s, points, bc_type=ends)
     t = np.linspace(0, horizon_s, FUTURE_STEPS + 1)
     velocity = spline(t, 1)
     speed = np.linalg.norm(velocity, axis=1)

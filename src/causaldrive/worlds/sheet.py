@@ -99,7 +99,7 @@ def _with_inset(shown: Panel) -> Image.Image:
     picture = Image.fromarray(shown.frame)
     if shown.rear is None:
         return picture
-    size = tuple(round(_INSET_SHARE * side) for side in picture.size)
+    size = round(_INSET_SHARE * picture.width), round(_INSET_SHARE * picture.height)
     inset = Image.fromarray(shown.rear).resize(size, Image.Resampling.LANCZOS)
     place = (picture.width - size[0] - 4, picture.height - size[1] - 4)
     picture.paste((250, 250, 250), (place[0] - 2, place[1] - 12, picture.width - 2, picture.height - 2))
