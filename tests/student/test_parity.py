@@ -84,7 +84,7 @@ def test_what_follows_the_start_token_is_hidden_from_the_decoder(student):
     x_t, t = noisy(2)
     other = rows.input_ids.clone()
     start = int(rows.traj_start[0])
-    other[0, start + 1 : start + 129] = processor.config.traj_token_start_idx
+    other[0, start + 1 : start + 1 + processor.config.tokens_per_future_traj] = processor.config.traj_token_start_idx
     before = rows.input_ids.clone()
     before[0, start - 5] = 65
     found = []
@@ -129,10 +129,12 @@ def test_training_rows_extend_the_prompt_token_by_token(student):
     assert processor.text_of(spoken) == TRACES[0]
     assert ids[row.traj_start[0]] == config.id_of("traj_future_start")
     drawn = ids[traj != IGNORED].tolist()
-    assert len(drawn) == 129 and drawn[-1] == config.id_of("traj_future_end")
+    assert len(drawn) == config.tokens_per_future_traj + 1 and drawn[-1] == config.id_of("traj_future_end")
     action = processor.future_tokens.decode(np.array(drawn[:-1]) - config.traj_token_start_idx)
     half_bin = (processor.future_tokens.high - processor.future_tokens.low) / (config.future_bins - 1) / 2
-    assert np.all(np.abs(action - row.action[0].numpy()) <= half_bin + 1e-6)
+    steps = config.traj_tokens().steps_per_token
+    meant = row.action[0].numpy().reshape(-1, steps, 2).mean(1).repeat(steps, axis=0)
+    assert np.all(np.abs(action - meant) <= half_bin + 1e-6)
     assert not ((text != IGNORED) & (traj != IGNORED)).any()
 
 

@@ -112,8 +112,8 @@ class QuestionProcessor:
     def __init__(self, processor: StudentProcessor):
         self._processor, self._seeing = processor, None
 
-    def training(self, samples: Sequence[Asked], traces: Sequence[str]) -> TrainingBatch:
-        """Rows of questions, their answers as labels."""
+    def training(self, samples: Sequence[Asked], traces: Sequence[str], **_: bool) -> TrainingBatch:
+        """Rows of questions, their answers as labels; no trajectory, whatever is asked for."""
         drives = [one.sample for one in samples]
         self._seeing = self._seeing or seeing(self._processor, drives[0])  # one set has one layout
         return self._seeing.answered(drives, [one.question for one in samples], traces)

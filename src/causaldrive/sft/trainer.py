@@ -263,7 +263,8 @@ class Trainer:
         """Lower precision where asked for; the backward pass may compute layers again, so it belongs inside."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.harness.accelerator.autocast())
-            if self.precision == "bf16" and self.device.type == "cpu":
+            is_replayed = self.config.checkpointing  # in the backward pass, where this attention would not be found
+            if self.precision == "bf16" and self.device.type == "cpu" and not is_replayed:
                 stack.enter_context(MatmulAttention())
             yield
 

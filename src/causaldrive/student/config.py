@@ -50,15 +50,16 @@ class TrajectoryTokenSettings:
     history_min_m: tuple[float, float, float] = (-4.0, -4.0, -10.0)
     history_max_m: tuple[float, float, float] = (4.0, 4.0, 10.0)
     pad_origin_at_beginning: bool = True  # True: released layout, 48 tokens, the first difference saturates
+    history_axes: tuple[int, ...] = (0, 1, 2)  # of the differences, 0 x, 1 y, 2 z, which ones are written
     steps_per_token: int = 1  # consecutive 0.1 s actions that share a pair of future tokens: a divisor of 64
 
     @classmethod
     def corrected(
-        cls, future_min: tuple[float, float], future_max: tuple[float, float], steps_per_token: int = 1
+        cls, future_min: tuple[float, float], future_max: tuple[float, float], **changes: Any
     ) -> TrajectoryTokenSettings:
         """Our own presets': true 10 Hz differences of up to 40 m/s, so that no history token saturates."""
         history = (-0.5, -1.0, -0.5), (4.0, 1.0, 0.5)
-        return cls(future_min, future_max, *history, pad_origin_at_beginning=False, steps_per_token=steps_per_token)
+        return cls(future_min, future_max, *history, pad_origin_at_beginning=False, **changes)
 
     @property
     def tokens_per_future_traj(self) -> int:
@@ -67,8 +68,8 @@ class TrajectoryTokenSettings:
 
     @property
     def tokens_per_history_traj(self) -> int:
-        """48 in the released layout; 45 when only true 10 Hz differences are written."""
-        return 48 if self.pad_origin_at_beginning else 45
+        """48 in the released layout; 45 when only true 10 Hz differences are written, 15 of one axis alone."""
+        return (16 if self.pad_origin_at_beginning else 15) * len(self.history_axes)
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ class CausalDriveModel(PreTrainedModel):
             losses |= {"flow_loss": per_sample.mean(), "flow_loss_per_sample": per_sample.detach()}
         return losses
 
-    def _token_losses(self, hidden: Tensor, batch: TrainingBatch, bin_spread: float) -> dict[str, Tensor]:
+    def _token_losses(self, hidden: Tensor, batch: TrainingBatch, bin_spread: float = 0.0) -> dict[str, Tensor]:
         """Cross-entropies; logits are made only where a label stands (hidden state t predicts token t + 1)."""
         text, traj = batch.labels_text[:, 1:], batch.labels_traj[:, 1:]
         labels = torch.where(text != IGNORED, text, traj)

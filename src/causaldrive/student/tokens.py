@@ -77,25 +77,30 @@ class HistoryTokens:
 
     With `pad_origin_at_beginning` the origin is put before the 16 points (the released layout): 48 tokens, of which
     the first difference reaches from t0 back to the oldest point and saturates above about 2.7 m/s. Without it the
-    15 true steps are written: 45 tokens.
+    15 true steps are written: 45 tokens, or those of `history_axes` alone.
     """
 
     def __init__(self, settings: TrajectoryTokenSettings, bins: int):
         self.low, self.high = np.asarray(settings.history_min_m), np.asarray(settings.history_max_m)
-        self.bins, self.pad_origin = bins, settings.pad_origin_at_beginning
+        self.bins, self.pad_origin, self.axes = bins, settings.pad_origin_at_beginning, list(settings.history_axes)
 
     def encode(self, history_xyz_in_rig_m: NDArray) -> NDArray[np.int64]:
-        """Positions (..., 16, 3) to bins (..., 48) or (..., 45)."""
+        """Positions (..., 16, 3) to bins (..., 16 A) or (..., 15 A) of the A axes that are written."""
         points = np.asarray(history_xyz_in_rig_m, np.float64)
         if self.pad_origin:
             points = np.concatenate([np.zeros_like(points[..., :1, :]), points], axis=-2)
-        bins = _to_bins(np.diff(points, axis=-2), self.low, self.high, self.bins)
+        bins = _to_bins(np.diff(points, axis=-2), self.low, self.high, self.bins)[..., self.axes]
         return bins.reshape(*points.shape[:-2], -1)
 
     def decode(self, bins: NDArray) -> NDArray[np.float64]:
-        """Bins to positions (..., 16, 3) that end at the origin; the saturating first difference is not used."""
-        steps = np.asarray(bins).reshape(*np.shape(bins)[:-1], -1, 3)[..., -(HISTORY_STEPS - 1) :, :]
-        deltas = self.low + steps / (self.bins - 1) * (self.high - self.low)
+        """Bins to positions (..., 16, 3) that end at the origin; the saturating first difference is not used.
+
+        An axis that was not written stays at 0.
+        """
+        steps = np.asarray(bins).reshape(*np.shape(bins)[:-1], -1, len(self.axes))[..., -(HISTORY_STEPS - 1) :, :]
+        deltas = np.zeros((*steps.shape[:-1], 3))
+        low, high = self.low[self.axes], self.high[self.axes]
+        deltas[..., self.axes] = low + steps / (self.bins - 1) * (high - low)
         points = np.concatenate([np.zeros_like(deltas[..., :1, :]), np.cumsum(deltas, axis=-2)], axis=-2)
         return points - points[..., -1:, :]
 
