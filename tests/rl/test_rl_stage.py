@@ -34,7 +34,7 @@ def probe(out: Path, name: str) -> dict:
 
 def test_it_learns_what_is_true(student, tmp_path):
     out = tmp_path / "out"
-    run(config_of(student, out, iterations=6, scenes_per_iteration=4, group_size=4, probe_scenes=4, learning_rate=3e-3,
+    run(config_of(student, out, iterations=10, scenes_per_iteration=4, group_size=4, probe_scenes=4, learning_rate=3e-3,
                   epochs=2, minibatch=16, drive_weight=0.0, consistency_weight=0.0))  # fmt: skip
     rows = read_metrics(out)
     assert rows[-1]["reward_reasoning"] > rows[0]["reward_reasoning"] + 0.15

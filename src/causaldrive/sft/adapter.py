@@ -30,7 +30,7 @@ class Adapter:
         rows = list(range(model.config.text_vocab_size, model.config.vocab_size))
         self.tied = bool(model.config.vlm().tie_word_embeddings)
         names: tuple[str, ...] = () if self.tied else _TABLES
-        tables = dict.fromkeys(names, rows) or None
+        tables: Any = dict.fromkeys(names, rows) or None
         config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=PROJECTIONS, trainable_token_indices=tables)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

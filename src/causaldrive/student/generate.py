@@ -60,7 +60,7 @@ class _Settings:
     temperature: float
     top_p: float
     greedy: Tensor  # (N,) rows that write the likeliest words
-    greedy_path: Tensor  # (N,) rows that draw the likeliest trajectory
+    greedy_path: Tensor  # (N,) rows that draw the expected trajectory
     max_trace_tokens: int
 
 
@@ -89,9 +89,9 @@ def generate(
 
     `seed`: one number per sample (a row's result then does not depend on the rows beside it), or one for all, from
     which sample i takes (seed, i). `greedy` writes the likeliest text; trajectories still start from their noise.
-    `greedy_path` draws the likeliest trajectory for the words that were written: trajectory tokens are greedy, and the
-    decoder starts from the middle of the noise. With `likeliest_first` the first of a sample's answers is greedy in
-    both, whatever the others are.
+    `greedy_path` draws the expected trajectory for the words that were written: each trajectory token is the bin
+    nearest to the mean of what may come next, and the decoder starts from the middle of the noise. With
+    `likeliest_first` the first of a sample's answers is greedy in both, whatever the others are.
     `routes`: one navigation text a sample, or None. With `guidance` other than 1 the decoder follows it more (or less):
     v = (1 - guidance) v_without + guidance v_with, where v_without reads the prompt without routes and the same words.
     `flow_steps` defaults to the checkpoint's. Raises UserError for an unknown mode.
@@ -206,11 +206,7 @@ class _Decoding:
             logprobs = permitted_logprobs(self.logits, self.model.get_buffer("future_allowed"), settings.temperature)
             uniform = randomness.traj_uniform[:, step].to(alive.device)
             token = pick(logprobs, uniform, settings.top_p, settings.greedy_path)
-            import os
-
-            way = os.environ.get("WAY", "mean")
-            if way == "mean" or (way == "curv" and step % 2 == 1) or (way == "acc" and step % 2 == 0):
-                token = torch.where(settings.greedy_path, self._middle_bin(), token)
+            token = torch.where(settings.greedy_path, self._middle_bin(), token)
             ids.append(token)
             logs.append(logprobs.gather(1, token[:, None])[:, 0])
             if step < count - 1:
