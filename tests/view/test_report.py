@@ -120,6 +120,17 @@ def test_cost_is_taken_from_the_recipe_and_judged(demo: Path):
     assert [(bar.measured, bar.met) for bar in bars[:2]] == [("30.0 minutes", False), ("6.84 GiB", False)]
 
 
+def test_stages_that_ran_side_by_side_count_their_time_once(demo: Path):
+    cost = {
+        "sft-coc and rl": {"seconds": 600.0, "peak_memory_mib": 5000.0},
+        "evaluate": {"seconds": 300.0, "peak_memory_mib": 700.0},
+    }
+    (demo / "cost.json").write_text(json.dumps(cost))
+    results = results_of(VALUES)
+    bars = bars_of(Rows(results["rows"]), roles_of(results), find_stages(demo))
+    assert [(bar.measured, bar.met) for bar in bars[:2]] == [("15.0 minutes", True), ("4.88 GiB", True)]
+
+
 def test_roles_come_from_what_made_the_checkpoint(tmp_path: Path):
     for name, stage in (("one", "sft"), ("two", "rl")):
         write_stage(tmp_path / name, stage)

@@ -46,7 +46,7 @@ def find_stages(run: Path) -> list[Stage]:
 
 def _stage(directory: Path, cost: dict[str, Any]) -> Stage:
     record = read_json(directory / "run.json")
-    measured = cost.get(directory.name, {})
+    measured = _measured(cost, directory.name)
     return Stage(
         directory=directory,
         stage=record.get("stage", "?"),
@@ -57,6 +57,15 @@ def _stage(directory: Path, cost: dict[str, Any]) -> Stage:
         seconds=measured.get("seconds", _elapsed_s(record)),
         peak_memory_mib=measured.get("peak_memory_mib"),
     )
+
+
+def _measured(cost: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a recipe measured of a stage; stages that ran side by side ("a and b") share their time evenly."""
+    for names, entry in cost.items():
+        together = names.split(" and ")
+        if name in together:
+            return entry | {"seconds": entry["seconds"] / len(together)}
+    return {}
 
 
 def _elapsed_s(record: dict[str, Any]) -> float | None:
