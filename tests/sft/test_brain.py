@@ -41,7 +41,7 @@ def trained(tmp_path_factory, student: Path) -> tuple[Path, Path]:
     """(questions, run directory) of a short training."""
     questions = write_set(tmp_path_factory.mktemp("questions"), 24)
     out = tmp_path_factory.mktemp("brain") / "out"
-    run(BrainConfig(student, questions, out, steps=40, batch_size=8, warmup_steps=5, precision="fp32", eval_every=20))
+    run(BrainConfig(student, questions, out, steps=90, batch_size=8, warmup_steps=5, precision="fp32", eval_every=20))
     return questions, out
 
 

@@ -39,8 +39,11 @@ def test_checkpointed_layers_give_the_same_gradient(config, data, precision):  #
     config = dataclasses.replace(config, precision=precision)
     kept, again = (gradients(trainer_of(dataclasses.replace(config, checkpointing=on), data)) for on in (False, True))
     assert kept.keys() == again.keys() and any("expert.layers" in name for name in kept)
-    for name, value in kept.items():
-        torch.testing.assert_close(again[name], value, rtol=1e-4, atol=1e-5, msg=name)
+    size, off = (
+        torch.stack([norm(kept[name], again[name]) for name in kept]).square().sum().sqrt().item()
+        for norm in (lambda a, _: a.norm(), lambda a, b: (a - b).norm())
+    )
+    assert off / size < (1e-5 if precision == "fp32" else 0.02)  # in bf16 attention is computed in two ways
 
 
 def bytes_held(trainer) -> int:
