@@ -55,6 +55,8 @@ SAID = {  # an object's word that fits a decision: (kind, text)
     "stop_for_static_constraint": ("red_light", "the traffic light ahead is red"),
     "set_speed_tracking": ("green_light", "the traffic light ahead has turned green"),
     "speed_adaptation": ("lead_vehicle", "the car ahead is braking"),
+    "gap_searching": ("neighbour_vehicle", "a car is beside us in the left lane"),
+    "acceleration_for_passing": ("lead_vehicle", "the car ahead is slower"),
 }
 BLOCKS = {"left": "right", "right": "left"}
 
