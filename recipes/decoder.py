@@ -15,10 +15,9 @@ import json
 import sys
 from pathlib import Path
 
-from demo import Step, run_chain
+from demo import Step, run_chain, until_student
 
 TRAIN_SCENES, TEST_SCENES, STEPS = 60, 18, 120
-TRAIN_SEED, TEST_SEED = 0, 2_000_000
 METRICS = ("minade_3s_m", "minade_6s4_m", "ade_6s4_m")
 
 
@@ -35,14 +34,7 @@ def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
                        f"{run}/frames"])  # fmt: skip
 
     return [
-        ("record", ["worlds", "record", "--out", train, "--scenes", train_scenes, "--first-seed", str(TRAIN_SEED)]),
-        ("record-test", ["worlds", "record", "--out", test, "--scenes", test_scenes, "--first-seed", str(TEST_SEED),
-                         "--disturb", "0"]),
-        ("label", ["label", "--recordings", train, "--out", f"{run}/label", "--teacher", "expert", "--every-s", "0.5"]),
-        ("label-test", ["label", "--recordings", test, "--out", f"{run}/label-test", "--teacher", "expert",
-                        "--every-s", "1.0"]),
-        ("student", ["student", "build", "--preset", "tiny", "--recordings", train, "--labels", f"{run}/label",
-                     "--out", f"{run}/student", "--seed", str(seed)]),
+        *until_student(run, train_scenes, test_scenes, seed),
         sft("sft-joint", "joint", f"{run}/student"),
         sft("sft-backbone", "backbone", f"{run}/student"),
         sft("sft-decoder", "decoder", f"{run}/sft-backbone/checkpoint"),

@@ -42,14 +42,7 @@ def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
     sft = ["sft", "--student", f"{run}/see/checkpoint", *data, "--steps", steps, "--freeze-eyes", "--batch-size", "32",
            "--flow-draws", "1", "--bin-spread", "3", "--frames-cache", f"{run}/frames"]  # fmt: skip
     return [
-        ("record", ["worlds", "record", "--out", train, "--scenes", train_scenes, "--first-seed", str(TRAIN_SEED)]),
-        ("record-test", ["worlds", "record", "--out", test, "--scenes", test_scenes, "--first-seed", str(TEST_SEED),
-                         "--disturb", "0"]),
-        ("label", ["label", "--recordings", train, "--out", f"{run}/label", "--teacher", "expert", "--every-s", "0.5"]),
-        ("label-test", ["label", "--recordings", test, "--out", f"{run}/label-test", "--teacher", "expert",
-                        "--every-s", "1.0"]),
-        ("student", ["student", "build", "--preset", "tiny", "--recordings", train, "--labels", f"{run}/label",
-                     "--out", f"{run}/student", "--seed", str(seed)]),
+        *until_student(run, train_scenes, test_scenes, seed),
         ("see", ["student", "see", "--student", f"{run}/student", "--recordings", train, "--out", f"{run}/see",
                  "--steps", looks, "--every-s", "0.4", "--seed", str(seed)]),
         ("sft-trajectory", [*sft, "--mode", "trajectory", "--out", f"{run}/sft-trajectory"]),
@@ -63,6 +56,21 @@ def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
                       f"trajectory={run}/sft-trajectory/checkpoint@trajectory", f"coc={run}/sft-coc/checkpoint",
                       f"coc+rl={run}/rl/checkpoint"]),
         ("report", ["view", "report", "--run", str(run), "--out", f"{run}/report", "--title", "causaldrive demo"]),
+    ]  # fmt: skip
+
+
+def until_student(run: Path, train_scenes: str, test_scenes: str, seed: int) -> list[Step]:
+    """Drives to learn from and to be tested on, their labels, and a student drawn from nothing."""
+    train, test = f"{run}/record", f"{run}/record-test"
+    return [
+        ("record", ["worlds", "record", "--out", train, "--scenes", train_scenes, "--first-seed", str(TRAIN_SEED)]),
+        ("record-test", ["worlds", "record", "--out", test, "--scenes", test_scenes, "--first-seed", str(TEST_SEED),
+                         "--disturb", "0"]),
+        ("label", ["label", "--recordings", train, "--out", f"{run}/label", "--teacher", "expert", "--every-s", "0.5"]),
+        ("label-test", ["label", "--recordings", test, "--out", f"{run}/label-test", "--teacher", "expert",
+                        "--every-s", "1.0"]),
+        ("student", ["student", "build", "--preset", "tiny", "--recordings", train, "--labels", f"{run}/label",
+                     "--out", f"{run}/student", "--seed", str(seed)]),
     ]  # fmt: skip
 
 

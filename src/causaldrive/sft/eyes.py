@@ -216,8 +216,7 @@ def run(config: EyesConfig) -> None:
         train, held = open_pictures(config, model.config.frames())
         print(f"student see: {len(train)} pictures to learn from, {len(held)} held back", flush=True)
         eyes = Eyes(model.float(), train.sights[0].kind.size, config.seed)
-        teach(eyes, train, held, config, found)
-        seen = judge(eyes, held, config) if len(held) else {}
+        seen = teach(eyes, train, held, config, found)
         card = f"## Eyes\n\nVision encoder taught on {len(train)} annotated pictures, {config.steps} steps.\n"
         checkpoint.save(config.out / "checkpoint", model.eval(), processor, card)
         found.record["seen"] = seen
@@ -283,9 +282,10 @@ def _pictures(recording: Recording, settings: FrameSettings, every_s: float) -> 
     return pictures
 
 
-def teach(eyes: Eyes, train: PictureSet, held: PictureSet, config: EyesConfig, run: Run) -> None:
-    """All steps, from the newest state on. Raises UserError when a loss is not a number."""
+def teach(eyes: Eyes, train: PictureSet, held: PictureSet, config: EyesConfig, run: Run) -> dict[str, float | None]:
+    """All steps, from the newest state on; returns what `judge` found last. Raises UserError for a loss that is NaN."""
     eyes.train()
+    seen: dict[str, float | None] = {}
     state = TrainState(eyes, _optimizer(eyes, config), torch.Generator())
     states = config.out / "state"
     restore_state(states, state)
@@ -303,9 +303,11 @@ def teach(eyes: Eyes, train: PictureSet, held: PictureSet, config: EyesConfig, r
             meter.advance(1, loss=row["loss"])
             run.log(split="train", step=state.step, **row)
             if held and (state.step % config.eval_every == 0 or state.step == config.steps):
-                run.log(split="validation", step=state.step, **judge(eyes, held, config))
+                seen = judge(eyes, held, config)
+                run.log(split="validation", step=state.step, **seen)
             if state.step % config.save_every == 0 and state.step < config.steps:
                 save_state(states, state)
+    return seen
 
 
 def _optimizer(eyes: Eyes, config: EyesConfig) -> MuonAndAdamW:

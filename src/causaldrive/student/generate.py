@@ -201,12 +201,14 @@ class _Decoding:
         """128 future bins per row with their log-probabilities, written after `<|traj_future_start|>`."""
         count = self.model.config.tokens_per_future_traj
         alive = torch.ones(len(self.mask), dtype=torch.bool, device=self.mask.device)
+        expected = settings.greedy_path if bool(settings.greedy_path.any()) else None
         ids, logs = [], []
         for step in range(count):
             logprobs = permitted_logprobs(self.logits, self.model.get_buffer("future_allowed"), settings.temperature)
             uniform = randomness.traj_uniform[:, step].to(alive.device)
             token = pick(logprobs, uniform, settings.top_p, settings.greedy_path)
-            token = torch.where(settings.greedy_path, self._middle_bin(), token)
+            if expected is not None:
+                token = torch.where(expected, self._middle_bin(), token)
             ids.append(token)
             logs.append(logprobs.gather(1, token[:, None])[:, 0])
             if step < count - 1:
