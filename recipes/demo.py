@@ -27,7 +27,7 @@ from meter import MemoryMeter
 Step = tuple[str, list[str]]  # name and words of a command
 
 TRAIN_SCENES, TEST_SCENES = 360, 36
-EYES_STEPS, SFT_STEPS, RL_ROUNDS = 200, 190, 6
+EYES_STEPS, SFT_STEPS, RL_ROUNDS = 1000, 380, 5
 TRAIN_SEED, RL_SEED, TEST_SEED, DRIVE_SEED = 0, 500_000, 2_000_000, 2_100_000
 
 
@@ -39,12 +39,12 @@ def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
     )
     train, test = f"{run}/record", f"{run}/record-test"
     data = ["--recordings", train, "--labels", f"{run}/label", "--seed", str(seed)]
-    sft = ["sft", "--student", f"{run}/see/checkpoint", *data, "--steps", steps, "--freeze-eyes", "--batch-size", "32",
-           "--flow-draws", "1", "--bin-spread", "3", "--frames-cache", f"{run}/frames"]  # fmt: skip
+    sft = ["sft", "--student", f"{run}/see/checkpoint", *data, "--steps", steps, "--freeze-eyes", "--flow-draws", "1",
+           "--bin-spread", "3", "--text-weight", "3", "--frames-cache", f"{run}/frames"]  # fmt: skip
     return [
         *until_student(run, train_scenes, test_scenes, seed),
         ("see", ["student", "see", "--student", f"{run}/student", "--recordings", train, "--out", f"{run}/see",
-                 "--steps", looks, "--every-s", "0.4", "--seed", str(seed)]),
+                 "--steps", looks, "--every-s", "0.8", "--seed", str(seed)]),
         ("sft-trajectory", [*sft, "--mode", "trajectory", "--out", f"{run}/sft-trajectory"]),
         ("sft-coc", [*sft, "--mode", "coc", "--out", f"{run}/sft-coc"]),
         ("rl", ["rl", "--student", f"{run}/sft-coc/checkpoint", "--out", f"{run}/rl", "--first-seed", str(RL_SEED),
@@ -63,7 +63,8 @@ def until_student(run: Path, train_scenes: str, test_scenes: str, seed: int) -> 
     """Drives to learn from and to be tested on, their labels, and a student drawn from nothing."""
     train, test = f"{run}/record", f"{run}/record-test"
     return [
-        ("record", ["worlds", "record", "--out", train, "--scenes", train_scenes, "--first-seed", str(TRAIN_SEED)]),
+        ("record", ["worlds", "record", "--out", train, "--scenes", train_scenes, "--first-seed", str(TRAIN_SEED),
+                    "--disturb", "0.4", "--late", "0.4"]),
         ("record-test", ["worlds", "record", "--out", test, "--scenes", test_scenes, "--first-seed", str(TEST_SEED),
                          "--disturb", "0"]),
         ("label", ["label", "--recordings", train, "--out", f"{run}/label", "--teacher", "expert", "--every-s", "0.5"]),

@@ -52,7 +52,7 @@ NUDGING = Evidence(motion_of(speeds(10, (0, 7)), swerve(1.2)), IDS)
     ("true", "evidence"),
     [
         (STOP, STOPPING),
-        (STOP, replace(STOPPING, pushed_s=(-0.5, 3.0))),
+        (STOP, replace(STOPPING, pushed_s=((-0.5, 0.0), (3.0, 3.6)))),
         (NUDGE, NUDGING),
         (label("set_speed_tracking", causes=()), Evidence(CRUISE, IDS)),
         (label("set_speed_tracking", causes=(Cause("odd_constraint", UNOBSERVED, "unobserved"),)), Evidence(CRUISE)),
@@ -114,7 +114,7 @@ def test_true_labels_pass_every_check(true, evidence):
         ("trace_matches_fields", replace(STOP, causes=()), STOPPING),
         ("trace_matches_fields", replace(NUDGE, trace=NUDGE.trace.replace("nudge left", "nudge right")), NUDGING),
         ("causes_exist", replace(STOP, causes=(replace(RED, agent_id="light_9"),)), STOPPING),
-        ("undisturbed", STOP, replace(STOPPING, pushed_s=(-3.0, 1.5))),
+        ("undisturbed", STOP, replace(STOPPING, pushed_s=((-3.0, -2.4), (1.5, 2.1)))),
     ],
 )  # fmt: skip
 def test_planted_faults_are_caught(check, faulty, evidence):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,6 +76,18 @@ def test_released_history_saturates_and_ours_does_not():
     bins = tokens.encode(history)
     assert bins.shape == (45,) == (ours.tokens_per_history_traj,) and bins.min() > 0
     assert np.abs(tokens.decode(bins) - history).max() < 0.15
+
+
+def test_only_the_newest_steps_of_a_history_are_told():
+    history = np.column_stack([arc(10.0, 0.0)[:16, :2], np.zeros(16)])
+    history[:8] *= 1.3  # it was faster before
+    speed = replace(TrajectoryTokenSettings.corrected((-1, -1), (1, 1)), history_axes=(0,), history_last=1)
+    tokens = HistoryTokens(speed, 256)
+    bins = tokens.encode(history)
+    assert bins.shape == (1,) == (speed.tokens_per_history_traj,)
+    assert np.array_equal(bins, HistoryTokens(replace(speed, history_last=0), 256).encode(history)[-1:])
+    told = np.diff(tokens.decode(bins)[:, 0])
+    assert np.allclose(told, 1.0, atol=0.01)  # 10 m/s all the way, as far as one knows
 
 
 @given(st.text(max_size=60))

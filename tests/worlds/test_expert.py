@@ -14,7 +14,7 @@ from causaldrive.clips.types import Lane, RoadMap
 from causaldrive.ground.words import CAUSE_KINDS, DIRECTED_LATERAL, LATERAL_DECISIONS, LONGITUDINAL_DECISIONS
 from causaldrive.worlds import bounds
 from causaldrive.worlds.expert import REACTION_S, ExpertDriver, explain
-from causaldrive.worlds.expert_drive import Drive, draw_disturbance, drive
+from causaldrive.worlds.expert_drive import Disturbance, Drive, disturbance_of, draw_disturbance, drive
 from causaldrive.worlds.explanation import Nudge
 from causaldrive.worlds.route import Route, pavement, route_of
 from causaldrive.worlds.scenes import SceneSpec, build_scene, default_camera, draw_specs
@@ -335,20 +335,48 @@ def test_the_response_comes_a_reaction_time_after_the_explanation():
 def test_a_pushed_expert_comes_back_and_harms_nobody():
     pushed = 0
     for spec in draw_specs(12, 900):
-        disturbance = draw_disturbance(spec, 1.0)
-        assert disturbance is not None
-        driven = drive(build_scene(spec), 16.0, disturbance)
+        driven = drive(build_scene(spec), 16.0, draw_disturbance(spec, 1.0))
         pushed += len(driven.pushed_us)
-        ground = pavement(driven.context.road)
-        assert all(shapely.contains(ground, _ego_box(s)) for s in driven.states), spec.scene_id
-        for state in driven.states:
-            agents = state.agents
-            others = box_corners(agents.xy_in_local_m, agents.yaw_rad, agents.size_m[:, 0], agents.size_m[:, 1])
-            assert not any(_ego_box(state).intersects(shapely.Polygon(o)) for o in others), spec.scene_id
+        assert_unharmed(driven, spec.scene_id)
     assert pushed > 6
+
+
+def test_one_who_looks_away_acts_late_and_still_harms_nobody():
+    late = 0
+    for spec in draw_specs(12, 900):
+        driven = drive(build_scene(spec), 16.0, Disturbance(late_s=1.2))
+        assert_unharmed(driven, spec.scene_id)
+        if spec.harmless:
+            assert driven.pushed_us == [], spec.scene_id
+        for begin_us, end_us in driven.pushed_us:
+            late += 1
+            assert end_us - begin_us <= 1_800_000  # 1.2 s and up to the next half second
+            away = [s.ego.acceleration_mps2 for s in driven.states if begin_us < s.t_us <= end_us]
+            assert min(away) > -1.0, spec.scene_id  # what it has to act on asks for more
+    assert late >= 4
+
+
+def test_a_recording_tells_how_it_was_disturbed():
+    spec = draw_specs(1, 900)[0]
+    assert disturbance_of(spec, {"disturbed": False, "late_s": 0.0}) is None
+    assert disturbance_of(spec, {"disturbed": True}) == draw_disturbance(spec, 1.0)
+    assert disturbance_of(spec, {"disturbed": False, "late_s": 0.7}) == Disturbance(late_s=0.7)
+
+
+def assert_unharmed(driven: Drive, name: str) -> None:
+    """On the road all the way, and nobody touched."""
+    ground = pavement(driven.context.road)
+    assert all(shapely.contains(ground, _ego_box(s)) for s in driven.states), name
+    for state in driven.states:
+        agents = state.agents
+        others = box_corners(agents.xy_in_local_m, agents.yaw_rad, agents.size_m[:, 0], agents.size_m[:, 1])
+        assert not any(_ego_box(state).intersects(shapely.Polygon(o)) for o in others), name
 
 
 def test_the_share_of_disturbed_scenes_is_the_one_asked_for():
     specs = draw_specs(400, 0)
     assert not any(draw_disturbance(s, 0.0) for s in specs)
     assert 0.2 < np.mean([draw_disturbance(s, 0.3) is not None for s in specs]) < 0.4
+    drawn = [draw_disturbance(s, 0.3, 0.3) for s in specs]
+    assert 0.2 < np.mean([d is not None and d.late_s > 0 for d in drawn]) < 0.4
+    assert [d for d in drawn if d and not d.late_s] == [d for s in specs if (d := draw_disturbance(s, 0.3))]

@@ -23,7 +23,7 @@ from causaldrive.label.types import Cause, CocLabel, Verdict
 from causaldrive.worlds.causes import try_cause
 from causaldrive.worlds.counterfactual import changed, expert_branch
 from causaldrive.worlds.expert import Explanation, explain
-from causaldrive.worlds.expert_drive import draw_disturbance, driving
+from causaldrive.worlds.expert_drive import disturbance_of, driving
 from causaldrive.worlds.explanation import Factor
 from causaldrive.worlds.interventions import CannotIntervene, Intervention, act, without
 from causaldrive.worlds.replay import ReplayWorld
@@ -158,9 +158,8 @@ class _WorldsOf:
         if meta.get("family") not in FAMILIES or "seed" not in meta:
             return {}
         spec = SceneSpec(meta["family"], int(meta["seed"]), bool(meta.get("harmless", False)))
-        pushes = draw_disturbance(spec, 1.0) if meta.get("disturbed") else None
         recorded = {state.t_us: state.ego.xy_in_local_m for state in self._view.states}
-        for world, _, _ in driving(build_scene(spec), float(self._view.ego.t_us[-1]) / 1e6, pushes):
+        for world, _, _ in driving(build_scene(spec), float(self._view.ego.t_us[-1]) / 1e6, disturbance_of(spec, meta)):
             now = world.state
             if now.t_us not in recorded or np.abs(now.ego.xy_in_local_m - recorded[now.t_us]).max() > _SAME_PLACE_M:
                 break

@@ -20,6 +20,6 @@ class Evidence:
     motion: PlannedMotion | None = None  # what was really driven from t0 on
     ids: frozenset[str] | None = None  # agents and lights present in the 2 s up to t0
     distance_m: Mapping[str, float] = field(default_factory=dict)  # id -> to the agent, or to the light's stop line
-    pushed_s: tuple[float, ...] = ()  # when after t0 something other than the driver moved the car
+    pushed_s: tuple[tuple[float, float], ...] = ()  # from t0: when the car did not move by its driver's will
     category: Mapping[str, str] = field(default_factory=dict)  # agent id -> of AGENT_CATEGORIES
     light_states: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # light id -> up to t0, oldest first

@@ -52,7 +52,8 @@ class RecordingView:
         known = recording.agents is not None or recording.lights is not None
         ids = frozenset(name for state in history for name in (*state.agents.ids, *state.lights.ids))
         distances = _distances(history[-1]) if history else {}
-        pushed_s = tuple((begin - t0_us) / 1e6 for begin, _ in recording.meta.get("pushed_us", ()))
+        spans_us = recording.meta.get("pushed_us", ())
+        pushed_s = tuple(((begin - t0_us) / 1e6, (end - t0_us) / 1e6) for begin, end in spans_us)
         category = {name: kind for s in history for name, kind in zip(s.agents.ids, s.agents.category, strict=True)}
         return Evidence(
             self.motion_from(t0_us), ids if known else None, distances, pushed_s, category, _light_states(history)

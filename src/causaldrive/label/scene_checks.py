@@ -83,5 +83,6 @@ def _light_faults(cause: Cause, states: tuple[str, ...], evidence: Evidence) -> 
 
 def undisturbed(label: CocLabel, evidence: Evidence) -> Verdict:
     """The motion after t0 is the driver's own: what a push did is nobody's decision and no example to learn from."""
-    soon = [second for second in evidence.pushed_s if 0 < second <= PUSH_FREE_S]
-    return verdict("undisturbed", [f"the car was pushed off its course {soon[0]:.1f} s after t0"] if soon else [])
+    soon = [max(begin, 0.0) for begin, end in evidence.pushed_s if end > 0 and begin <= PUSH_FREE_S]
+    found = [f"the car was pushed off its course, or nobody looked, {soon[0]:.1f} s after t0"] if soon else []
+    return verdict("undisturbed", found)

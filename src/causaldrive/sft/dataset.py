@@ -40,10 +40,14 @@ class TrainingItem:
     frame_keys: tuple[tuple[FrameKey, ...], ...]  # [camera][frame], oldest first
 
     @property
-    def decision_class(self) -> tuple[str | None, str | None, str | None]:
-        """(longitudinal, lateral, kind of the first cause): what sampling is balanced over."""
+    def decision_class(self) -> tuple[str | None, ...]:
+        """(longitudinal, lateral, kind of the first cause, what the car was doing): what sampling is balanced over.
+
+        Of a reason to brake most moments show a car that brakes already; those in which it does not yet count most.
+        """
         kind = self.label.causes[0].kind if self.label.causes else None
-        return self.label.decision_longitudinal, self.label.decision_lateral, kind
+        doing = self.label.meta_history[-1].partition("/")[0] if self.label.meta_history else None
+        return self.label.decision_longitudinal, self.label.decision_lateral, kind, doing
 
     @property
     def name(self) -> str:
@@ -82,7 +86,7 @@ class SampleSet:
         return [self.items[i].label.trace for i in indices]
 
     @property
-    def classes(self) -> list[tuple[str | None, str | None, str | None]]:
+    def classes(self) -> list[tuple[str | None, ...]]:
         return [item.decision_class for item in self.items]
 
     def _with_frames(self, item: TrainingItem) -> Sample:

@@ -42,7 +42,7 @@ from causaldrive.student.config import FrameSettings
 from causaldrive.student.images import patches, target_size
 from causaldrive.student.model import CausalDriveModel
 
-KIND_WEIGHTS = (0.5, 1.0, 2.0, 2.0, 1.0, 2.0, 2.0, 2.0)  # small things and lights fill few cells
+KIND_WEIGHTS = (0.4, 1.0, 5.0, 4.0, 1.0, 4.0, 4.0, 3.0)  # small things and lights fill few cells
 DEEPSTACK_WEIGHT = 0.3
 HEAD_COUNT = len(AHEAD_M) + 1  # numbers read from the whole picture
 
@@ -54,19 +54,19 @@ class EyesConfig:
     student: Path  # checkpoint directory to start from
     recordings: Path  # recordings with video and agents, a map or lights (training seeds only)
     out: Path  # run directory; the result is its `checkpoint`
-    steps: int = 300  # optimizer steps
-    batch_size: int = 32  # pictures an optimizer step
+    steps: int = 1000  # optimizer steps
+    batch_size: int = 8  # pictures an optimizer step; many small steps learn more than few large ones
     learning_rate: float = 3e-3  # highest rate, after warm-up
     final_rate: float = 0.02  # share of the highest rate that the cosine ends at
-    warmup_steps: int = 30  # linear warm-up
+    warmup_steps: int = 40  # linear warm-up
     weight_decay: float = 0.01  # of matrices
     every_s: float = 0.5  # between two pictures of a recording
     most_pictures: int = 16_000  # evenly thinned out to this many
     brightness: float = 0.3  # pictures are made up to this much brighter or darker, and a third of it in colour
     seed: int = 0  # of picture order, brightness and the heads' first weights
-    eval_every: int = 100  # steps between two looks at recordings that are held back
+    eval_every: int = 500  # steps between two looks at recordings that are held back
     eval_pictures: int = 384  # of these looks
-    save_every: int = 100  # steps between resumable states
+    save_every: int = 250  # steps between resumable states
 
     def validate(self) -> None:
         """Raises UserError for a number out of range."""

@@ -51,6 +51,7 @@ class TrajectoryTokenSettings:
     history_max_m: tuple[float, float, float] = (4.0, 4.0, 10.0)
     pad_origin_at_beginning: bool = True  # True: released layout, 48 tokens, the first difference saturates
     history_axes: tuple[int, ...] = (0, 1, 2)  # of the differences, 0 x, 1 y, 2 z, which ones are written
+    history_last: int = 0  # only so many newest differences are written; 0: all
     steps_per_token: int = 1  # consecutive 0.1 s actions that share a pair of future tokens: a divisor of 64
 
     @classmethod
@@ -68,8 +69,8 @@ class TrajectoryTokenSettings:
 
     @property
     def tokens_per_history_traj(self) -> int:
-        """48 in the released layout; 45 when only true 10 Hz differences are written, 15 of one axis alone."""
-        return (16 if self.pad_origin_at_beginning else 15) * len(self.history_axes)
+        """48 in the released layout; 45 when only true 10 Hz differences are written, fewer of fewer axes or steps."""
+        return (self.history_last or (16 if self.pad_origin_at_beginning else 15)) * len(self.history_axes)
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,11 @@ def tiny(tokenizer: PreTrainedTokenizerFast, statistics: ActionStatistics, **cha
 
     Its two frames share one grid of temporal patches: half the image tokens, which on a CPU is a third more samples.
     It speaks one pair of trajectory tokens for every 0.4 s: 32 instead of 128, written in a quarter of the time. Of its
-    history it is told the way along alone, 15 tokens instead of 45: told how it steers, a small student goes on
-    steering so, whatever the road does, and drifts off it.
+    history it is told its speed alone, one token instead of 45. Told how it steers, a small student goes on steering
+    so, whatever the road does; told that it is slowing down, it finds a reason for that, and finds none before.
     """
-    changes["traj_tokens"] = {"steps_per_token": 4, "history_axes": (0,)} | changes.get("traj_tokens", {})
+    told = {"history_axes": (0,), "history_last": 1}
+    changes["traj_tokens"] = {"steps_per_token": 4} | told | changes.get("traj_tokens", {})
     changes["frames"] = {"pair_frames": True} | changes.get("frames", {})
     return _from_size("tiny", _TINY, tokenizer, statistics, **changes)
 

@@ -77,27 +77,30 @@ class HistoryTokens:
 
     With `pad_origin_at_beginning` the origin is put before the 16 points (the released layout): 48 tokens, of which
     the first difference reaches from t0 back to the oldest point and saturates above about 2.7 m/s. Without it the
-    15 true steps are written: 45 tokens, or those of `history_axes` alone.
+    15 true steps are written: 45 tokens, or those of `history_axes` and of the `history_last` newest steps alone.
     """
 
     def __init__(self, settings: TrajectoryTokenSettings, bins: int):
         self.low, self.high = np.asarray(settings.history_min_m), np.asarray(settings.history_max_m)
         self.bins, self.pad_origin, self.axes = bins, settings.pad_origin_at_beginning, list(settings.history_axes)
+        self.last = settings.history_last
 
     def encode(self, history_xyz_in_rig_m: NDArray) -> NDArray[np.int64]:
-        """Positions (..., 16, 3) to bins (..., 16 A) or (..., 15 A) of the A axes that are written."""
+        """Positions (..., 16, 3) to bins (..., N A) of the N newest steps and the A axes that are written."""
         points = np.asarray(history_xyz_in_rig_m, np.float64)
         if self.pad_origin:
             points = np.concatenate([np.zeros_like(points[..., :1, :]), points], axis=-2)
-        bins = _to_bins(np.diff(points, axis=-2), self.low, self.high, self.bins)[..., self.axes]
+        bins = _to_bins(np.diff(points, axis=-2), self.low, self.high, self.bins)[..., -self.last :, self.axes]
         return bins.reshape(*points.shape[:-2], -1)
 
     def decode(self, bins: NDArray) -> NDArray[np.float64]:
         """Bins to positions (..., 16, 3) that end at the origin; the saturating first difference is not used.
 
-        An axis that was not written stays at 0.
+        An axis that was not written stays at 0, a step that was not written at the oldest one that was.
         """
         steps = np.asarray(bins).reshape(*np.shape(bins)[:-1], -1, len(self.axes))[..., -(HISTORY_STEPS - 1) :, :]
+        missing = HISTORY_STEPS - 1 - steps.shape[-2]
+        steps = np.concatenate([steps[..., :1, :].repeat(missing, axis=-2), steps], axis=-2)
         deltas = np.zeros((*steps.shape[:-1], 3))
         low, high = self.low[self.axes], self.high[self.axes]
         deltas[..., self.axes] = low + steps / (self.bins - 1) * (high - low)

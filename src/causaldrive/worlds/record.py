@@ -20,7 +20,7 @@ from causaldrive.ground.errors import UserError
 from causaldrive.ground.progress import Meter
 from causaldrive.ground.runs import Run, open_run
 from causaldrive.ground.words import STEP_S
-from causaldrive.worlds.expert_drive import Drive, draw_disturbance, drive
+from causaldrive.worlds.expert_drive import Disturbance, Drive, draw_disturbance, drive
 from causaldrive.worlds.record_report import write_report
 from causaldrive.worlds.recording_of import recording_of
 from causaldrive.worlds.renderer import Renderer
@@ -41,6 +41,7 @@ class RecordConfig:
     camera_hz: float = 10.0  # frames a second: 10, 5, 2.5, 2 or 1
     duration_s: float = 16.0  # longest recording
     disturb: float = 0.5  # share of scenes in which the car is pushed off its course and has to recover
+    late: float = 0.0  # share in which the driver looks away at the first cause and acts late; not of the pushed ones
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,14 @@ def _check(config: RecordConfig) -> None:
         raise UserError(f"workers is {config.workers}; at least 1 expected, so set --workers 1.")
     if config.duration_s < 2.0:
         raise UserError(f"duration-s is {config.duration_s}; at least 2 expected for a history, so make it longer.")
-    if not 0.0 <= config.disturb <= 1.0:
-        raise UserError(f"disturb is {config.disturb}; a share from 0 to 1 expected, so change it.")
+    for name in ("disturb", "late"):
+        if not 0.0 <= getattr(config, name) <= 1.0:
+            raise UserError(f"{name} is {getattr(config, name)}; a share from 0 to 1 expected, so change it.")
+    if config.disturb + config.late > 1.0:
+        raise UserError(
+            f"disturb and late are {config.disturb} and {config.late}; shares of all scenes that are 1 together at "
+            "most expected, so lower one."
+        )
 
 
 def _frame_stride(camera_hz: float) -> int:
@@ -146,11 +153,11 @@ class Recorder:
             self._renderer.close()
 
     def _write(self, spec: SceneSpec) -> None:
-        disturbance = draw_disturbance(spec, self.config.disturb)
+        disturbance = draw_disturbance(spec, self.config.disturb, self.config.late)
         driven = drive(build_scene(spec), self.config.duration_s, disturbance)
         shown = driven.states[:: _frame_stride(self.config.camera_hz)]
         frame_t_us = np.array([s.t_us for s in shown], np.int64)
-        meta = _meta(spec, driven, disturbance is not None)
+        meta = _meta(spec, driven, disturbance)
         recording = recording_of(spec.scene_id, driven.states, driven.context, frame_t_us, meta)
         write_recording(
             _directory(self.config, spec), recording, {driven.context.camera.name: self._render(driven, shown)}
@@ -167,13 +174,14 @@ class Recorder:
             scene.close()
 
 
-def _meta(spec: SceneSpec, driven: Drive, disturbed: bool) -> dict:
+def _meta(spec: SceneSpec, driven: Drive, disturbance: Disturbance | None) -> dict:
     """What a reader of the recording may want to know of its scene."""
     return {
         "family": spec.family,
         "seed": spec.seed,
         "harmless": spec.harmless,
-        "disturbed": disturbed,
+        "disturbed": disturbance is not None and not disturbance.late_s,
+        "late_s": disturbance.late_s if disturbance else 0.0,
         "pushed_us": [list(span) for span in driven.pushed_us],
         "duration_s": round((driven.states[-1].t_us - driven.states[0].t_us) * 1e-6, 3),
         "target_speed_mps": driven.context.target_speed_mps,
