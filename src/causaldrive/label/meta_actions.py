@@ -55,12 +55,13 @@ class Profile:
     wheel_1pms: float = 0.25  # how fast steering changes the curvature, at most
     late_s: float = 0.025  # a frame in which the wheel still comes from the other side for longer counts for neither
     shortest_pause_frames: int = 4  # shorter pauses within one action are filled
-    median_frames: int = 5
-    acceleration_noise_mps2: float = 0.05  # what noise may remain after the mean
-    strong_noise_mps2: float = 0.2  # the bounds of strong lie far apart, so its edges may stay sharper
-    yaw_rate_noise_radps: float = 0.004
+    median_frames: int = 3
+    acceleration_spread_mps2: float = 0.015  # what an edge spread over one frame more costs, in noise
+    strong_spread_mps2: float = 0.08  # the bounds of strong lie far apart, so its edges stay sharper
+    yaw_rate_spread_radps: float = 0.004
     widest_mean_frames: int = 9
-    clean_share: float = 0.15  # of what noise may remain: less is none, and nothing is smoothed or filled
+    acceleration_clean_mps2: float = 0.02  # less noise is none, and nothing is smoothed or filled
+    yaw_rate_clean_radps: float = 0.0006
 
 
 DEFAULT = Profile()
@@ -143,7 +144,9 @@ def describe(meta: MetaActions, first_t_us: int, end_t_us: int) -> tuple[str, ..
 
 def acceleration_of(speed_mps: Array, profile: Profile = DEFAULT) -> Array:
     """Smoothed acceleration (T,) of speed (T,): the step from frame i to i + 1; the last repeats."""
-    return _without_noise(np.diff(speed_mps) / STEP_S, profile.acceleration_noise_mps2, profile).rate
+    return _without_noise(
+        np.diff(speed_mps) / STEP_S, profile.acceleration_spread_mps2, profile.acceleration_clean_mps2, profile
+    ).rate
 
 
 class _Rate(NamedTuple):
@@ -153,28 +156,29 @@ class _Rate(NamedTuple):
     clean: bool  # there is no noise to speak of: what looks like a pause is one
 
 
-def _without_noise(raw: Array, allowed: float, p: Profile, always: bool = False) -> _Rate:
-    """(T - 1,) raw rate -> (T,) rate: no mean where the noise is allowed, no median there either, unless `always`.
+def _without_noise(raw: Array, spread: float, least: float, p: Profile, always: bool = False) -> _Rate:
+    """w = sqrt(noise / spread): (T - 1,) raw rate -> (T,) its mean over w steps, and a median after it.
 
-    A mean of w steps of a differenced signal leaves noise / w. What is clean is never filtered.
+    A mean over w steps of a differenced signal leaves noise / w and spreads an edge over w; that w makes the sum least.
+    With w = 1 there is no median either, unless `always`; none at all where it is clean, with `least` noise or less.
     """
-    rate, width, noise = np.append(raw, raw[-1]), 1, 0.0
-    if len(raw) > 4:
-        # Noise of the signal itself, seen through three differences of it (their gain is sqrt(20)).
-        noise = 1.4826 * np.median(np.abs(np.diff(raw, 2))) / np.sqrt(20) * np.sqrt(2)
-        width = int(np.clip(np.ceil(noise / allowed), 1, p.widest_mean_frames))
-        width += 1 - width % 2
-        rate = uniform_filter1d(rate, width, mode="nearest")
-    clean = noise <= p.clean_share * allowed
-    median = width > 1 or (always and not clean)
-    rate = median_filter(rate, p.median_frames, mode="nearest") if median else rate
-    return _Rate(rate, (np.append(raw, 0.0) if clean else rate) * STEP_S, width, clean)
+    rate = np.append(raw, raw[-1])
+    # Noise of the signal itself, seen through three differences of it (their gain is sqrt(20)).
+    noise = 1.4826 * np.median(np.abs(np.diff(raw, 2))) / np.sqrt(20) * np.sqrt(2) if len(raw) > 4 else 0.0
+    if noise <= least:
+        return _Rate(rate, np.append(raw, 0.0) * STEP_S, 1, True)
+    width = int(np.clip(np.ceil(np.sqrt(noise / spread)), 1, p.widest_mean_frames))
+    width += 1 - width % 2
+    rate = uniform_filter1d(rate, width, mode="nearest")
+    if always or width > 1:
+        rate = median_filter(rate, p.median_frames, mode="nearest")
+    return _Rate(rate, rate * STEP_S, width, False)
 
 
 def _longitudinal(speed: Array, p: Profile) -> np.ndarray:
     raw = np.diff(speed) / STEP_S
-    rate, change, width, clean = _without_noise(raw, p.acceleration_noise_mps2, p)
-    fine, fine_change, _, _ = _without_noise(raw, p.strong_noise_mps2, p)
+    rate, change, width, clean = _without_noise(raw, p.acceleration_spread_mps2, p.acceleration_clean_mps2, p)
+    fine, fine_change, _, _ = _without_noise(raw, p.strong_spread_mps2, p.acceleration_clean_mps2, p)
     pause = 0 if clean else p.shortest_pause_frames
     mid_speed = np.append((speed[:-1] + speed[1:]) / 2, speed[-1])
     labels = np.where(np.abs(mid_speed) <= p.still_mps, "stop", "maintain_speed").astype(object)
@@ -192,7 +196,8 @@ def _longitudinal(speed: Array, p: Profile) -> np.ndarray:
 
 
 def _lateral(speed: Array, yaw: Array, longitudinal: np.ndarray, p: Profile) -> np.ndarray:
-    turns = _without_noise(np.diff(np.unwrap(yaw)) / STEP_S, p.yaw_rate_noise_radps, p, always=True)
+    rate = np.diff(np.unwrap(yaw)) / STEP_S
+    turns = _without_noise(rate, p.yaw_rate_spread_radps, p.yaw_rate_clean_radps, p, always=True)
     moving = np.abs(speed) > p.still_mps
     curvature = np.where(moving, turns.rate / np.where(moving, speed, 1.0), 0.0)
     forward = moving & ~np.isin(longitudinal, ("reverse", "stop"))
