@@ -206,6 +206,8 @@ def test_what_the_wheel_turns_before_the_first_whole_frame_counts():
     crossing = (-0.0115, -0.0008)
     found = steering(11.8, *[0.0] * 20, *crossing, *fading, *[0.0] * 10)
     assert ("steer_left", 2.2, 2.8) in found
+    slowly = steering(9.5, 0.0022, 0.0015, 0.0009, 0.0002, -0.0004, *[-kappa * 1.23 for kappa in fading[::-1]], 0.0)
+    assert "steer_right" not in {label for label, _, _ in slowly}  # a wheel that drifts over has no such lead
     alone = steering(11.8, *[0.0] * 20, *fading, *[0.0] * 10)
     assert [label for label, _, _ in alone] == ["go_straight"]
 

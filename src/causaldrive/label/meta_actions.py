@@ -234,14 +234,15 @@ def _steering(sign: int, bend: Array, sideways: Array, forward: np.ndarray, turn
 def _coming_over(bend: Array, p: Profile) -> tuple[np.ndarray, Array]:
     """What the wheel's way from the other side takes, if a span begins at a frame: (T,) both.
 
-    t = (k_other + k_low) / k'. Whether the frame itself is late by it; and what part of the frame before was already
-    this side's: no more than the rest of it after t, nor than what its mean curvature allows.
+    t = (k_other + k_low) / k'. Whether the frame itself is late by it; and, where the frame before is straight
+    between two bends, what part of it was already this side's: no more than the rest after t, nor than its mean allows.
     """
     before, earlier = _earlier(bend, 1), _earlier(bend, 2)
     takes_s = (p.steer_low_1pm - np.minimum(np.stack([before, earlier]), 0.0)) / p.wheel_1pms
     mixed = (before - earlier) / np.maximum(bend - earlier, p.steer_low_1pm)
     part = np.clip(np.minimum(1 - takes_s[1] / STEP_S, mixed), 0.0, 1.0)
-    return takes_s[0] > p.late_s + 1e-9, np.where((earlier < 0) & (before < p.steer_low_1pm), part, 0.0)
+    came = (earlier <= -p.steer_low_1pm) & (np.abs(before) < p.steer_low_1pm)
+    return takes_s[0] > p.late_s + 1e-9, np.where(came, part, 0.0)
 
 
 def _earlier(signal: Array, frames: int) -> Array:
