@@ -5,11 +5,12 @@
     driven    without it another decision is stated *and* the drive of the next 6.4 s moves (`worlds/causes.py`)
 
 D is the privileged expert's decision, `others` are the other named causes: both of two that only together make it are
-causes, and with the others away on both sides, one of two that ask for the same is not excused by the other. Both take things away with the acts of `worlds/interventions.py`. `stated`
-edits the 2 s up to t0 and asks once; `driven` drives two branches from t0: in the town itself where the recording names
-its scene and the expert's drive of it is the recorded one, else in the replayed log. In the town the expert is also
-driver and teacher, so there neither can find the expert's own errors of judgement; what they find is a label that the
-scene does not bear out. Knows nothing of teachers or files.
+causes, and with the others away on both sides, one of two that ask for the same is not excused by the other. Both take
+things away with the acts of `worlds/interventions.py`. `stated` edits the 2 s up to t0 and asks once; `driven` drives
+two branches from t0: in the town itself where the recording names its scene and the expert's drive of it is the
+recorded one, else in the replayed log. In the town the expert is also driver and teacher, so there neither can find the
+expert's own errors of judgement; what they find is a label that the scene does not bear out. Knows nothing of teachers
+or files.
 """
 
 from __future__ import annotations
