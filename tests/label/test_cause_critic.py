@@ -10,6 +10,7 @@ import pytest
 from label_drives import recording_of_states
 
 from causaldrive.label.cause_critic import binds, cause_critic
+from causaldrive.label.keyframes import Keyframe
 from causaldrive.label.labelling import label_recording
 from causaldrive.label.recording_view import RecordingView, view_of
 from causaldrive.label.teachers import ExpertTeacher, name_causes
@@ -134,3 +135,23 @@ def test_driving_on_says_the_same(where, worlds_opened):
     for harmless in harmless_things(view, label):
         assert judge(replace(label, causes=(harmless,))).passed is False
     assert worlds_opened() - before == (1 if meta else 0)
+
+
+@pytest.mark.parametrize(("family", "seed", "kinds"), [
+    ("nudge_prep", 700_052, {"stopped_vehicle", "oncoming_vehicle"}),  # neither alone would make it stop
+    ("no_yield", 700_056, {"pedestrian_waiting"}),  # a reason to go on as before
+])  # fmt: skip
+def test_causes_that_only_together_or_by_changing_nothing_make_a_decision_stand(family, seed, kinds):
+    driven = drive(build_scene(SceneSpec(family, seed, False)), 12.0, None)
+    view = view_of(recording_of_states(family, driven.states, driven.context))
+    first = next(
+        e for e in range(20, len(driven.states) - 64) if {c.kind for c in driven.explanations[e].causes} == kinds
+    )
+    label = ExpertTeacher().explain(view, Keyframe(driven.states[first].t_us, "periodic"))
+    assert isinstance(label, CocLabel) and {c.kind for c in label.causes} == kinds
+    judge = cause_critic(view)
+    assert judge(label).passed
+    named = {cause.agent_id for cause in label.causes}
+    others = [name for name in driven.states[first].agents.ids if name not in named]
+    idle = [replace(label, causes=(*label.causes, replace(label.causes[0], agent_id=name))) for name in others]
+    assert all(judge(more).passed is False for more in idle)

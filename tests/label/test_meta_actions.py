@@ -155,6 +155,71 @@ def test_a_planned_path_speaks_like_the_drive():
     assert onset == pytest.approx(0.5, abs=0.101)
 
 
+def steering(speed: float, *curvatures: float) -> list[tuple[str, float, float]]:
+    """Lateral spans of a drive given curvature by curvature, and of its mirror image, whose sides are swapped back."""
+    v = np.full(len(curvatures) + 1, speed)
+    yaw = np.concatenate([[0.0], np.cumsum(np.array(curvatures) * speed * 0.1)])
+    found = spans(detect(ego_of(v, yaw)), "lateral")
+    sides = {"left": "right", "right": "left"}
+    mirrored = [
+        ("_".join(sides.get(word, word) for word in label.split("_")), first, end)
+        for label, first, end in spans(detect(ego_of(v, -yaw)), "lateral")
+    ]
+    assert found == mirrored
+    return found
+
+
+def test_a_bend_that_begins_sharply_and_fades_keeps_all_of_its_turn():
+    fading = (0.0064, 0.0063, 0.0041, 0.0024, 0.0011)  # 0.0187 rad: the least change is 0.015
+    found = steering(9.2, *[0.0] * 20, *fading, *[0.0] * 20)
+    assert found == [("go_straight", 0, 2), ("steer_left", 2, 2.5), ("go_straight", 2.5, 4.6)]
+    weak = tuple(0.7 * kappa for kappa in fading)
+    assert {label for label, _, _ in steering(9.2, *[0.0] * 20, *weak, *[0.0] * 20)} == {"go_straight"}
+
+
+def test_a_pause_on_a_clean_drive_is_one():
+    """Too little of a bend, a twitch to the other side, then the bend: it begins with the bend."""
+    found = steering(8.0, *[0.0] * 10, *[0.003] * 5, -0.011, -0.004, *[0.01] * 20)
+    assert found == [("go_straight", 0, 1.7), ("steer_left", 1.7, 3.8)]
+
+
+def test_nothing_is_turned_after_the_last_frame():
+    ramp = (0.0012, 0.0024, 0.0035, 0.0045)  # 0.0139 rad up to the last frame
+    assert [label for label, _, _ in steering(12.0, *[-0.004] * 20, *ramp)] == ["steer_right", "go_straight"]
+    assert steering(12.0, *[-0.004] * 20, *ramp, 0.005)[-1][0] == "steer_left"
+
+
+def test_the_wheel_takes_its_time_from_the_other_side():
+    twitch = (0.008, 0.0095, 0.0057, 0.0025)  # 0.4 s, of which some goes to coming over
+    bend = [-0.007] * 20
+    assert [label for label, _, _ in steering(10.8, *bend, *twitch, 0, *bend)] == [
+        "steer_right", "go_straight", "steer_right",
+    ]  # fmt: skip
+    from_straight = [label for label, _, _ in steering(10.8, *[0.0] * 20, *twitch, *[0.0] * 20)]
+    assert from_straight == ["go_straight", "steer_left", "go_straight"]
+    longer = [label for label, _, _ in steering(10.8, *bend, *twitch, 0.002, 0, *bend)]
+    assert "steer_left" in longer
+
+
+def test_what_the_wheel_turns_before_the_first_whole_frame_counts():
+    fading = (0.0032, 0.0027, 0.0022, 0.0018, 0.0015, 0.0012)  # 0.0151 rad with what comes before, 0.0149 without
+    crossing = (-0.0115, -0.0008)
+    found = steering(11.8, *[0.0] * 20, *crossing, *fading, *[0.0] * 10)
+    assert ("steer_left", 2.2, 2.8) in found
+    slowly = steering(9.5, 0.0022, 0.0015, 0.0009, 0.0002, -0.0004, *[-kappa * 1.23 for kappa in fading[::-1]], 0.0)
+    assert "steer_right" not in {label for label, _, _ in slowly}  # a wheel that drifts over has no such lead
+    alone = steering(11.8, *[0.0] * 20, *fading, *[0.0] * 10)
+    assert [label for label, _, _ in alone] == ["go_straight"]
+
+
+def test_a_push_that_is_broken_off_is_none_of_the_next():
+    rates = [0.56, 0.52, 0.48, 0.45, 0.42, 0.02, *[0.39] * 15, *[0.0] * 10]  # 0.24 m/s, then 0.58
+    found = longitudinal(10.0, *[(rate, 0.1) for rate in rates])
+    assert [(label, first) for label, first, _ in found] == [
+        ("maintain_speed", 0), ("gentle_accelerate", 0.6), ("maintain_speed", 2.1),
+    ]  # fmt: skip
+
+
 def test_description_leaves_repeats_out():
     meta = detect(ego_of(speeds(10, (0, 3), (-2, 3), (0, 3))))
     assert describe(meta, 2_000_000, 7_000_000) == (

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from label_drives import motion_of, speeds, swerve, yaws
 
+from causaldrive.label.road_ahead import Demand
 from causaldrive.label.trace import UNOBSERVED, compose
 from causaldrive.label.types import Cause, CocLabel
 from causaldrive.label.validators import CHECKS, Evidence, validate
@@ -34,6 +36,14 @@ SURGE = motion_of(speeds(6, (1.6, 7)), swerve(0))
 ASIDE = Evidence(motion_of(speeds(10, (-2, 4), (0, 3)), swerve(-1.6)), IDS)
 EASING = Evidence(motion_of(speeds(10, (-0.4, 3), (0, 4)), swerve(0)), IDS)
 LEFT = Evidence(motion_of(speeds(10, (0, 7)), swerve(3.4)), IDS)
+BESIDE_ROUTE = Evidence(motion_of(speeds(10, (0, 7)), swerve(3.4, -3.4)), IDS)  # from right of the way to go to it
+WAITS_TO_MERGE = Evidence(motion_of(speeds(10, (0, 7)), np.r_[np.full(25, -3.4), swerve(3.4, -3.4)[:40]]), IDS)
+WORKS = Cause("odd_constraint", "construction narrows our lane", "construction", "car_7", T0)
+RIDER = Cause("critical_object", "a slow cyclist is on the right side of our lane", "cyclist", "car_7", T0)
+BUMP_NEAR, BUMP_FAR = (
+    Evidence(CRUISE, IDS, demands=(Demand("speed_bump", far, braking),), knows_bumps=True)
+    for far, braking in ((35.0, 1.2), (60.0, 0.4))
+)
 
 
 def label(longitudinal="stop_for_static_constraint", lateral="lane_keeping", direction=None, causes=(RED,), **changes):
@@ -63,6 +73,18 @@ NUDGING = Evidence(motion_of(speeds(10, (0, 7)), swerve(1.2)), IDS)
         (label("set_speed_tracking", "merge_split", None, (ENDS,)), LEFT),
         (label("yield", "pull_over", None, (SIREN,)), ASIDE),
         (label("gap_searching", causes=(BESIDE, ROUTE)), EASING),
+        (NUDGE, replace(NUDGING, aside_m={"car_7": -2.3})),
+        (label("set_speed_tracking", "out_of_lane_nudge", "left", (WORKS,)), replace(NUDGING, aside_m={"car_7": -1.4})),
+        (label("acceleration_for_passing", "out_of_lane_nudge", "left", (RIDER,)),
+         Evidence(motion_of(speeds(10, (0.5, 7)), swerve(1.2)), IDS, aside_m={"car_7": -1.4})),
+        (label("set_speed_tracking", "lane_change", "left", (ROUTE,)), BESIDE_ROUTE),
+        (label("set_speed_tracking", "merge_split", None, (ENDS,)), BESIDE_ROUTE),
+        (label("speed_adaptation", causes=(BUMP,)), BUMP_NEAR),
+        (label("speed_adaptation", causes=(BUMP,)), replace(BUMP_FAR, motion=BRAKE)),
+        (label("speed_adaptation", causes=(BUMP,)), replace(BUMP_FAR, demands=(), knows_bumps=False)),
+        (label("speed_adaptation", causes=(CURVE,)),
+         Evidence(CRUISE, IDS, demands=(Demand("right_curve", 50.0, 0.4), Demand("left_curve", 20.0, 1.3)))),
+        (label("lead_obstacle_following", causes=(BRAKING,)), replace(STOPPING, aside_m={"car_7": 0.8})),
     ],
 )  # fmt: skip
 def test_true_labels_pass_every_check(true, evidence):
@@ -96,6 +118,21 @@ def test_true_labels_pass_every_check(true, evidence):
         ("direction_named", replace(NUDGE, direction="right"), NUDGING),
         ("direction_named", replace(STOP, direction="left"), STOPPING),
         ("direction_named", label("speed_adaptation", causes=(CURVE,)), RIGHT_CURVE),
+        ("direction_named", label("set_speed_tracking", "out_of_lane_nudge", "left", (WORKS,)),
+         replace(NUDGING, aside_m={"car_7": 1.9})),
+        ("direction_named", label("set_speed_tracking", "out_of_lane_nudge", "right", (RIDER,)), NUDGING),
+        ("direction_named", label("set_speed_tracking", "lane_change", "right", (ROUTE,)), LEFT),
+        ("direction_named", label("set_speed_tracking", "lane_change", "right",
+                                  (replace(ROUTE, text="our route needs the right lane"),)), BESIDE_ROUTE),
+        ("direction_named", label("speed_adaptation", causes=(CURVE,)),
+         Evidence(CRUISE, IDS, demands=(Demand("left_curve", 50.0, 0.2), Demand("right_curve", 20.0, 1.3)))),
+        ("in_time", label("speed_adaptation", causes=(BUMP,)), BUMP_FAR),
+        ("in_time", label("speed_adaptation", causes=(BUMP,)), replace(BUMP_FAR, demands=())),
+        ("in_time", label("speed_adaptation", causes=(CURVE,)),
+         Evidence(CRUISE, IDS, demands=(Demand("left_curve", 70.0, 0.3),))),
+        ("in_time", label("set_speed_tracking", "merge_split", None, (ENDS,)), WAITS_TO_MERGE),
+        ("causes_are_as_said", label("lead_obstacle_following", causes=(BRAKING,)),
+         replace(STOPPING, aside_m={"car_7": 3.2})),
         ("evidence_in_history", replace(STOP, causes=(replace(RED, evidence_t_us=T0 + 100_000),)), STOPPING),
         ("evidence_in_history", replace(STOP, causes=(replace(RED, evidence_t_us=T0 - 2_100_000),)), STOPPING),
         ("decision_matches_motion", STOP, Evidence(CRUISE, IDS)),
@@ -175,5 +212,5 @@ def test_a_cause_of_no_known_kind_can_make_anything():
 def test_what_cannot_be_judged_is_neither_passed_nor_failed():
     checked = validate(replace(STOP, causes=(replace(RED, evidence_t_us=None),)), Evidence())
     unknown = {v.check for v in checked.verdicts if v.passed is None}
-    assert unknown == {"evidence_in_history", "decision_matches_motion", "keyword_rules", "causes_exist"}
+    assert unknown == {"evidence_in_history", "decision_matches_motion", "keyword_rules", "causes_exist", "in_time"}
     assert checked.status == "accepted"

@@ -1,14 +1,16 @@
 """The critic of causes: is a named cause one, that is, would the driver have decided otherwise without it?
 
-    stated    D(now | others away) differs from D(now | others and this one away)
+    stated    D(now) differs from D(now | this one away), or
+              D(now | others away) differs from D(now | others and this one away)
     driven    without it another decision is stated *and* the drive of the next 6.4 s moves (`worlds/causes.py`)
 
-D is the privileged expert's decision, `others` are the other named causes: away on both sides, so that one of two that
-ask for the same is not excused by the other. Both take things away with the acts of `worlds/interventions.py`. `stated`
-edits the 2 s up to t0 and asks once; `driven` drives two branches from t0: in the town itself where the recording names
-its scene and the expert's drive of it is the recorded one, else in the replayed log. In the town the expert is also
-driver and teacher, so there neither can find the expert's own errors of judgement; what they find is a label that the
-scene does not bear out. Knows nothing of teachers or files.
+D is the privileged expert's decision, `others` are the other named causes: both of two that only together make it are
+causes, and with the others away on both sides, one of two that ask for the same is not excused by the other. Both take
+things away with the acts of `worlds/interventions.py`. `stated` edits the 2 s up to t0 and asks once; `driven` drives
+two branches from t0: in the town itself where the recording names its scene and the expert's drive of it is the
+recorded one, else in the replayed log. In the town the expert is also driver and teacher, so there neither can find the
+expert's own errors of judgement; what they find is a label that the scene does not bear out. Knows nothing of teachers
+or files.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ NAME = "counterfactual"
 LEAST_MPS2 = 0.25  # less difference of acceleration is none: the expert binds from 0.3 on
 LEAST_M = 0.3
 _SAME_PLACE_M = 0.01
+_INFORMS = ("pedestrian_waiting",)  # a reason to go on as before: without it the same is done, so it is asked for
 _HERE = ("critical_object", "traffic_light")  # what is of these and not there cannot have caused anything
 
 Judge = Callable[[CocLabel], Verdict]
@@ -67,17 +70,24 @@ def _stated(label: CocLabel, world: DrivenWorld) -> list[bool | None]:
 
 
 def binds(cause: Cause, named: Sequence[Cause], world: DrivenWorld) -> bool | None:
-    """Whether the expert's decision now hangs on the cause, the other named ones being away; None: cannot tell."""
+    """Whether the expert's decision now hangs on the cause, with the other named ones or without; None: cannot tell."""
     try:
         gone = _away(cause, world)
         with changed(world, [gone]):
             pass
     except CannotIntervene:
         return False if cause.category in _HERE else None
+    return _matters(cause, (), gone, world) or _matters(cause, named, gone, world)
+
+
+def _matters(cause: Cause, named: Sequence[Cause], gone: Intervention, world: DrivenWorld) -> bool:
+    """Whether taking the cause away changes the decision, the other `named` ones being away already."""
     with changed(world, []):
         for other in named:
             _take_away(other, world, but_not=gone)
         base = explain(world.history, world.context)
+        if cause.kind in _INFORMS:
+            return any(factor.agent_id == cause.agent_id and factor.kind == cause.kind for factor in base.causes)
         act(world, [gone])
         return _differs(base, explain(world.history, world.context))
 

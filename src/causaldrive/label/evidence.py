@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from causaldrive.label.consistency import PlannedMotion
+from causaldrive.label.road_ahead import Demand
 
 HISTORY_US = 2_000_000  # evidence must lie in [t0 - 2 s, t0]
 
@@ -23,3 +24,8 @@ class Evidence:
     pushed_s: tuple[tuple[float, float], ...] = ()  # from t0: when the car did not move by its driver's will
     category: Mapping[str, str] = field(default_factory=dict)  # agent id -> of AGENT_CATEGORIES
     light_states: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # light id -> up to t0, oldest first
+    aside_m: Mapping[str, float] = field(
+        default_factory=dict
+    )  # id -> how far left of the way driven after t0 it is at t0
+    demands: tuple[Demand, ...] | None = None  # of the road at t0; None where no way to go is known
+    knows_bumps: bool = False  # the map tells bumps

@@ -4,8 +4,9 @@
 
 The word at frame i speaks of the step that begins there. Both signals go through filters without phase shift: where
 there is noise, a centred mean as wide as the measured noise asks for, then a centred median, which keeps edges where
-they are; steering always gets the median, a clean speed gets neither, so that no burst is clipped. Spans are found by
-two thresholds: a span reaches as far as the low one holds and must touch the high one somewhere. Every number stands in
+they are; a clean signal gets neither, so that no burst is clipped and no short pause filled. Spans are found by two
+thresholds: a span reaches as far as the low one holds and must touch the high one somewhere. The wheel takes its time
+from one side to the other, so the frame in which it crosses is not wholly the new side's. Every number stands in
 `Profile`; `released` stands for the published detector (`released_actions.py`). Labels: arXiv 2511.00088, section
 4.3.2. Reads arrays, writes nothing, knows nothing of maps, agents or files.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,12 +52,16 @@ class Profile:
     reverse_steer_1pm: float = 0.002
     reverse_change_rad: float = 0.05
     shortest_frames: int = 4  # shorter spans are noise
+    wheel_1pms: float = 0.25  # how fast steering changes the curvature, at most
+    late_s: float = 0.025  # a frame in which the wheel still comes from the other side for longer counts for neither
     shortest_pause_frames: int = 4  # shorter pauses within one action are filled
-    median_frames: int = 5
-    acceleration_noise_mps2: float = 0.05  # what noise may remain after the mean
-    strong_noise_mps2: float = 0.2  # the bounds of strong lie far apart, so its edges may stay sharper
-    yaw_rate_noise_radps: float = 0.004
+    median_frames: int = 3
+    acceleration_spread_mps2: float = 0.015  # what an edge spread over one frame more costs, in noise
+    strong_spread_mps2: float = 0.08  # the bounds of strong lie far apart, so its edges stay sharper
+    yaw_rate_spread_radps: float = 0.004
     widest_mean_frames: int = 9
+    acceleration_clean_mps2: float = 0.02  # less noise is none, and nothing is smoothed or filled
+    yaw_rate_clean_radps: float = 0.0006
 
 
 DEFAULT = Profile()
@@ -138,36 +144,50 @@ def describe(meta: MetaActions, first_t_us: int, end_t_us: int) -> tuple[str, ..
 
 def acceleration_of(speed_mps: Array, profile: Profile = DEFAULT) -> Array:
     """Smoothed acceleration (T,) of speed (T,): the step from frame i to i + 1; the last repeats."""
-    return _without_noise(np.diff(speed_mps) / STEP_S, profile.acceleration_noise_mps2, profile)[0]
+    return _without_noise(
+        np.diff(speed_mps) / STEP_S, profile.acceleration_spread_mps2, profile.acceleration_clean_mps2, profile
+    ).rate
 
 
-def _without_noise(raw: Array, allowed: float, p: Profile, always: bool = False) -> tuple[Array, int]:
-    """(T - 1,) raw rate -> (T,) rate and the width of its mean: 1 and no median where it is clean, unless `always`.
+class _Rate(NamedTuple):
+    rate: Array  # (T,)
+    change: Array  # (T,) what a span's frames sum up to; where clean, nothing after the last frame
+    width: int  # of the mean that took the noise away; 1 where none was needed
+    clean: bool  # there is no noise to speak of: what looks like a pause is one
 
-    A mean of w steps of a differenced signal leaves noise / w.
+
+def _without_noise(raw: Array, spread: float, least: float, p: Profile, always: bool = False) -> _Rate:
+    """w = sqrt(noise / spread): (T - 1,) raw rate -> (T,) its mean over w steps, and a median after it.
+
+    A mean over w steps of a differenced signal leaves noise / w and spreads an edge over w; that w makes the sum least.
+    With w = 1 there is no median either, unless `always`; none at all where it is clean, with `least` noise or less.
     """
-    rate, width = np.append(raw, raw[-1]), 1
-    if len(raw) > 4:
-        # Noise of the signal itself, seen through three differences of it (their gain is sqrt(20)).
-        noise = 1.4826 * np.median(np.abs(np.diff(raw, 2))) / np.sqrt(20) * np.sqrt(2)
-        width = int(np.clip(np.ceil(noise / allowed), 1, p.widest_mean_frames))
-        width += 1 - width % 2
-        rate = uniform_filter1d(rate, width, mode="nearest")
-    return (median_filter(rate, p.median_frames, mode="nearest") if always or width > 1 else rate), width
+    rate = np.append(raw, raw[-1])
+    # Noise of the signal itself, seen through three differences of it (their gain is sqrt(20)).
+    noise = 1.4826 * np.median(np.abs(np.diff(raw, 2))) / np.sqrt(20) * np.sqrt(2) if len(raw) > 4 else 0.0
+    if noise <= least:
+        return _Rate(rate, np.append(raw, 0.0) * STEP_S, 1, True)
+    width = int(np.clip(np.ceil(np.sqrt(noise / spread)), 1, p.widest_mean_frames))
+    width += 1 - width % 2
+    rate = uniform_filter1d(rate, width, mode="nearest")
+    if always or width > 1:
+        rate = median_filter(rate, p.median_frames, mode="nearest")
+    return _Rate(rate, rate * STEP_S, width, False)
 
 
 def _longitudinal(speed: Array, p: Profile) -> np.ndarray:
     raw = np.diff(speed) / STEP_S
-    rate, width = _without_noise(raw, p.acceleration_noise_mps2, p)
-    fine, _ = _without_noise(raw, p.strong_noise_mps2, p)
+    rate, change, width, clean = _without_noise(raw, p.acceleration_spread_mps2, p.acceleration_clean_mps2, p)
+    fine, fine_change, _, _ = _without_noise(raw, p.strong_spread_mps2, p.acceleration_clean_mps2, p)
+    pause = 0 if clean else p.shortest_pause_frames
     mid_speed = np.append((speed[:-1] + speed[1:]) / 2, speed[-1])
     labels = np.where(np.abs(mid_speed) <= p.still_mps, "stop", "maintain_speed").astype(object)
     for sign, verb in ((1, "accelerate"), (-1, "decelerate")):
-        gentle = _close(_reach(sign * rate, p.gentle_low_mps2, p.gentle_high_mps2), p.shortest_pause_frames)
+        gentle = _close(_reach(sign * rate, p.gentle_low_mps2, p.gentle_high_mps2), pause)
         strong = _reach(sign * fine, p.strong_low_mps2, p.strong_high_mps2) & gentle
         gentle = _at_half_height(gentle, sign * rate, width) | strong
-        gentle = _keep(gentle, rate * STEP_S, p.speed_change_mps, p.shortest_frames)
-        strong = _keep(strong & gentle, fine * STEP_S, p.speed_change_mps, p.shortest_frames)
+        gentle = _keep(gentle, change, p.speed_change_mps, p.shortest_frames)
+        strong = _keep(strong & gentle, fine_change, p.speed_change_mps, p.shortest_frames)
         labels[gentle] = f"gentle_{verb}"
         labels[strong] = f"strong_{verb}"
     back = _keep(mid_speed <= -p.reverse_mps, rate, 0.0, p.shortest_frames)
@@ -176,25 +196,58 @@ def _longitudinal(speed: Array, p: Profile) -> np.ndarray:
 
 
 def _lateral(speed: Array, yaw: Array, longitudinal: np.ndarray, p: Profile) -> np.ndarray:
-    turn = np.diff(np.unwrap(yaw))
-    rate, _ = _without_noise(turn / STEP_S, p.yaw_rate_noise_radps, p, always=True)  # it is corrected all the time
+    rate = np.diff(np.unwrap(yaw)) / STEP_S
+    turns = _without_noise(rate, p.yaw_rate_spread_radps, p.yaw_rate_clean_radps, p, always=True)
     moving = np.abs(speed) > p.still_mps
-    curvature = np.where(moving, rate / np.where(moving, speed, 1.0), 0.0)
-    sideways = rate * speed
-    labels = np.full(len(speed), "go_straight", object)
+    curvature = np.where(moving, turns.rate / np.where(moving, speed, 1.0), 0.0)
     forward = moving & ~np.isin(longitudinal, ("reverse", "stop"))
-    for sign, side in ((1, "left"), (-1, "right")):
-        bend = sign * np.where(forward, curvature, 0.0)
-        strength = np.maximum(bend / p.steer_high_1pm, sign * np.where(forward, sideways, 0.0) / p.steer_high_mps2)
-        low = max(p.steer_low_1pm / p.steer_high_1pm, p.steer_low_mps2 / p.steer_high_mps2)
-        steer = _close(_reach(strength, low, 1.0), p.shortest_pause_frames) & forward
-        labels[_keep(steer, rate * STEP_S, p.steer_change_rad, p.shortest_frames)] = f"steer_{side}"
-        sharp = _reach(bend, p.sharp_low_1pm, p.sharp_high_1pm)
-        labels[_keep(sharp, rate * STEP_S, p.sharp_change_rad, p.shortest_frames)] = f"sharp_steer_{side}"
+    bend = np.where(forward, curvature, 0.0)
+    sideways = np.where(forward, turns.rate * speed, 0.0)
+    steers = {side: _steering(sign, bend, sideways, forward, turns, p) for side, sign in _SIDES.items()}
+    both = steers["left"] & steers["right"]  # a pause that either side fills is that one's whose way it bends
+    labels = np.full(len(speed), "go_straight", object)
+    for side, sign in _SIDES.items():
+        labels[steers[side] & ~(both & (sign * bend <= 0))] = f"steer_{side}"
+        sharp = _reach(sign * bend, p.sharp_low_1pm, p.sharp_high_1pm)
+        labels[_keep(sharp, turns.change, p.sharp_change_rad, p.shortest_frames)] = f"sharp_steer_{side}"
         # Signed speed makes the sign of curvature that of the wheel, so the rear swings to the named side.
         backing = (sign * curvature >= p.reverse_steer_1pm) & (longitudinal == "reverse")
-        labels[_keep(backing, rate * STEP_S, p.reverse_change_rad, p.shortest_frames)] = f"reverse_{side}"
+        labels[_keep(backing, turns.change, p.reverse_change_rad, p.shortest_frames)] = f"reverse_{side}"
     return _absorb_short(labels, p.shortest_frames).astype(str)
+
+
+_SIDES = {"left": 1, "right": -1}
+
+
+def _steering(sign: int, bend: Array, sideways: Array, forward: np.ndarray, turns: _Rate, p: Profile) -> np.ndarray:
+    """Where it steers to the side of `sign`: (T,) curvature and lateral acceleration, left positive."""
+    strength = np.maximum(sign * bend / p.steer_high_1pm, sign * sideways / p.steer_high_mps2)
+    low = max(p.steer_low_1pm / p.steer_high_1pm, p.steer_low_mps2 / p.steer_high_mps2)
+    found = _reach(strength, low, 1.0)
+    if not turns.clean:
+        filled = _close(found, p.shortest_pause_frames) & forward
+        return _keep(filled, turns.change, p.steer_change_rad, p.shortest_frames)
+    late, lead_in = _coming_over(sign * bend, p)
+    return _keep(found, turns.change * (1 + lead_in), p.steer_change_rad, p.shortest_frames, late)
+
+
+def _coming_over(bend: Array, p: Profile) -> tuple[np.ndarray, Array]:
+    """What the wheel's way from the other side takes, if a span begins at a frame: (T,) both.
+
+    t = (k_other + k_low) / k'. Whether the frame itself is late by it; and, where the frame before is straight
+    between two bends, what part of it was already this side's: no more than the rest after t, nor than its mean allows.
+    """
+    before, earlier = _earlier(bend, 1), _earlier(bend, 2)
+    takes_s = (p.steer_low_1pm - np.minimum(np.stack([before, earlier]), 0.0)) / p.wheel_1pms
+    mixed = (before - earlier) / np.maximum(bend - earlier, p.steer_low_1pm)
+    part = np.clip(np.minimum(1 - takes_s[1] / STEP_S, mixed), 0.0, 1.0)
+    came = (earlier <= -p.steer_low_1pm) & (np.abs(before) < p.steer_low_1pm)
+    return takes_s[0] > p.late_s + 1e-9, np.where(came, part, 0.0)
+
+
+def _earlier(signal: Array, frames: int) -> Array:
+    """Each frame's value some frames earlier; zero where there is none."""
+    return np.concatenate([np.zeros(frames), signal])[: len(signal)]
 
 
 def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
@@ -237,11 +290,17 @@ def _close(mask: np.ndarray, pause: int) -> np.ndarray:
     return closed
 
 
-def _keep(mask: np.ndarray, change_per_frame: Array, least_change: float, shortest: int) -> np.ndarray:
-    """Runs at least `shortest` long whose summed change is at least `least_change` in size."""
+def _keep(
+    mask: np.ndarray, change_per_frame: Array, least_change: float, shortest: int, late: np.ndarray | None = None
+) -> np.ndarray:
+    """Runs at least `shortest` long whose summed change is at least `least_change` in size.
+
+    A first frame that is `late` belongs to the run, but does not count for its length.
+    """
     kept = mask.copy()
     for first, end in _runs(mask):
-        if end - first < shortest or abs(change_per_frame[first:end].sum()) < least_change:
+        counted = end - first - int(late is not None and late[first])
+        if counted < shortest or abs(change_per_frame[first:end].sum()) < least_change:
             kept[first:end] = False
     return kept
 

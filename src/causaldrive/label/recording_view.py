@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causaldrive.clips.geometry import arc_lengths, project_on_polyline, to_frame
 from causaldrive.clips.resample import ego_at_10hz
 from causaldrive.clips.samples import usable_range
 from causaldrive.clips.types import EgoMotion, Recording
@@ -17,6 +18,7 @@ from causaldrive.ground.words import FUTURE_STEPS, STEP_US
 from causaldrive.label.consistency import PlannedMotion, motion_of_recording
 from causaldrive.label.evidence import HISTORY_US, Evidence
 from causaldrive.label.meta_actions import MetaActions, describe, detect, profile_of
+from causaldrive.label.road_ahead import demands_of
 from causaldrive.worlds.replay import context_of, states_of
 from causaldrive.worlds.state import SceneContext, WorldState
 
@@ -55,8 +57,18 @@ class RecordingView:
         spans_us = recording.meta.get("pushed_us", ())
         pushed_s = tuple(((begin - t0_us) / 1e6, (end - t0_us) / 1e6) for begin, end in spans_us)
         category = {name: kind for s in history for name, kind in zip(s.agents.ids, s.agents.category, strict=True)}
+        motion = self.motion_from(t0_us)
+        routed = bool(history) and len(self.context.route_xy_in_local_m) > 1
         return Evidence(
-            self.motion_from(t0_us), ids if known else None, distances, pushed_s, category, _light_states(history)
+            motion,
+            ids if known else None,
+            distances,
+            pushed_s,
+            category,
+            _light_states(history),
+            _aside(history[-1], motion.xy_in_rig_m) if history else {},
+            demands_of(self.context, history[-1].ego) if routed else None,
+            bool(self.context.road.bumps),
         )
 
 
@@ -90,3 +102,18 @@ def _distances(now: WorldState) -> dict[str, float]:
     xy = np.concatenate([now.agents.xy_in_local_m.reshape(-1, 2), now.lights.stop_xy_in_local_m.reshape(-1, 2)])
     gaps = np.linalg.norm(xy - now.ego.xy_in_local_m, axis=1)
     return dict(zip(ids, gaps.tolist(), strict=True))
+
+
+_LEAST_STEP_M, _PAST_END_M = 0.05, 3.0
+
+
+def _aside(now: WorldState, driven_xy_in_rig_m: np.ndarray) -> dict[str, float]:
+    """Offset (m, left positive) of each agent's place at t0 from the way driven (P, 2), of those that lie along it."""
+    steps = np.linalg.norm(np.diff(driven_xy_in_rig_m, axis=0), axis=1)
+    way = driven_xy_in_rig_m[np.concatenate([[True], steps > _LEAST_STEP_M])]
+    if len(way) < 2 or not now.agents.ids:
+        return {}
+    xy = to_frame(now.agents.xy_in_local_m.reshape(-1, 2), now.ego.xy_in_local_m, now.ego.yaw_rad)
+    arcs, offsets = project_on_polyline(xy, way)
+    along = (arcs > 0.0) & (arcs < float(arc_lengths(way)[-1]) + _PAST_END_M)
+    return {name: float(offset) for name, offset, on in zip(now.agents.ids, offsets, along, strict=True) if on}

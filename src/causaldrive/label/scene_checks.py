@@ -11,6 +11,7 @@ from causaldrive.label.evidence import Evidence
 from causaldrive.label.types import Cause, CocLabel, Verdict
 
 PUSH_FREE_S = 2.5  # of the future that must be the driver's own
+_HALF_LANE_M = 1.75
 _SLOW_MPS = 2.0  # a car this slow may have waited for the light for longer than the history tells
 _VEHICLES = ("car", "truck", "bus", "motorcycle", "other")
 _CATEGORIES = {  # kind of cause -> what the named agent may be
@@ -56,7 +57,8 @@ def _any_of_kind(cause: Cause, evidence: Evidence) -> bool:
 def causes_are_as_said(label: CocLabel, evidence: Evidence) -> Verdict:
     """A named agent is of the kind said, a named light shows at t0 what is said; 'turned green' was not green before.
 
-    A car that hardly moves may have waited for longer than the 2 s of history.
+    A car that hardly moves may have waited for longer than the 2 s of history. Who is ahead of a car that keeps its
+    lane is less than half a lane beside the way that it drove.
     """
     faults = []
     for cause in label.causes:
@@ -68,6 +70,9 @@ def causes_are_as_said(label: CocLabel, evidence: Evidence) -> Verdict:
             faults.extend(_light_faults(cause, states, evidence))
         elif category is not None and cause.kind in _LIGHTS:
             faults.append(f"{cause.agent_id} is a {category}, no light")
+        aside_m = evidence.aside_m.get(cause.agent_id or "", 0.0)
+        if cause.kind == "lead_vehicle" and label.decision_lateral == "lane_keeping" and abs(aside_m) > _HALF_LANE_M:
+            faults.append(f"'{cause.text}', but {cause.agent_id} is {abs(aside_m):.1f} m beside the way driven")
     return verdict("causes_are_as_said", faults)
 
 

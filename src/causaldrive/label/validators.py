@@ -20,9 +20,11 @@ from causaldrive.ground.words import (
     LATERAL_DECISIONS,
     LONGITUDINAL_DECISIONS,
 )
-from causaldrive.label.consistency import LIMITS, PlannedMotion, SpeedProfile, judge
+from causaldrive.label.consistency import LIMITS, SpeedProfile, judge
 from causaldrive.label.evidence import HISTORY_US, Evidence
 from causaldrive.label.scene_checks import causes_are_as_said, causes_exist, undisturbed, unknown, verdict
+from causaldrive.label.side_checks import curve_faults, side_faults
+from causaldrive.label.timing_checks import in_time
 from causaldrive.label.trace import SIDED_LATERAL, UNOBSERVED, ParsedTrace, parse
 from causaldrive.label.trace_rules import cause_kinds
 from causaldrive.label.types import Cause, CocLabel, Verdict
@@ -30,7 +32,6 @@ from causaldrive.label.types import Cause, CocLabel, Verdict
 _EASY_MPS2 = 0.5  # a stop that needs less braking than this is still far ahead
 _BRISK_MPS = 1.5  # gain of speed within `_WITHIN_S` that no braking lead or crossing person allows
 _WITHIN_S = 2.0
-_TURN_RAD = 0.1
 
 
 def validate(label: CocLabel, evidence: Evidence) -> CocLabel:
@@ -76,21 +77,8 @@ def direction_named(label: CocLabel, evidence: Evidence) -> Verdict:
     if side is not None and lateral not in SIDED_LATERAL:
         faults.append(f"{lateral} has no side, found {side}")
     for cause in label.causes:
-        blocked = re.search(r"block\w* the (left|right) side", cause.text)
-        if blocked and side == blocked.group(1) and "nudge" in (lateral or ""):
-            faults.append(f"nudges {side} although {cause.text}")
-        faults.extend(_curve_faults(cause, evidence.motion))
-    return verdict("direction_named", faults)
-
-
-def _curve_faults(cause: Cause, motion: PlannedMotion | None) -> list[str]:
-    named = re.search(r"\b(left|right)\b(?=.*\b(?:curve|bend)\b)", cause.text)
-    if cause.kind != "sharp_curve" or named is None or motion is None:
-        return []
-    turned = motion.yaw_rad - motion.yaw_rad[0]
-    sign = 1 if named.group(1) == "left" else -1
-    wrong = (sign * turned).max() < _TURN_RAD and (-sign * turned).max() >= 3 * _TURN_RAD
-    return [f"{cause.text}, but the car turned to the other side"] if wrong else []
+        faults.extend(curve_faults(cause, evidence))
+    return verdict("direction_named", [*faults, *side_faults(label, evidence)])
 
 
 def evidence_in_history(label: CocLabel, evidence: Evidence) -> Verdict:
@@ -290,4 +278,5 @@ CHECKS: tuple[Callable[[CocLabel, Evidence], Verdict], ...] = (
     undisturbed,
     causes_fit_decision,
     causes_are_as_said,
+    in_time,
 )

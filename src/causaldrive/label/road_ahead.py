@@ -1,0 +1,68 @@
+"""What the road itself asks for at one moment: bumps and tight curves ahead, with the braking that each needs by then.
+
+    b = (v^2 - u^2) / (2 d)      u = 4.5 m/s over a bump, sqrt(a_lat / |curvature|) in a curve
+
+Geometry of map and route at t0 only: no driver is asked, and nothing that comes later. Knows nothing of labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from causaldrive.worlds.bounds import LATERAL_COMFORT_MPS2
+from causaldrive.worlds.route import Route, route_of
+from causaldrive.worlds.state import EgoState, SceneContext
+
+BUMP, LEFT_CURVE, RIGHT_CURVE = "speed_bump", "left_curve", "right_curve"
+_BUMP_MPS, _TIGHT_MPS = 4.5, 16.0
+_REACH_M = 80.0
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One thing of the road: how far ahead it begins, and the steady braking (m/s2) that it asks for; below 0: none."""
+
+    kind: str
+    distance_m: float
+    braking_mps2: float
+
+
+def demands_of(context: SceneContext, ego: EgoState) -> tuple[Demand, ...]:
+    """Of each side the curve, and of all bumps the one, that asks for most within 80 m."""
+    route = route_of(context)
+    arc_m = float(route.project(ego.xy_in_local_m)[0])
+    front_m = arc_m + ego.rear_axle_to_centre_m + ego.size_m[0] / 2
+    found = [*_curves(route, arc_m, ego.speed_mps), *_bumps(route, arc_m, front_m, ego)]
+    most: dict[str, Demand] = {}
+    for demand in found:
+        if demand.kind not in most or demand.braking_mps2 > most[demand.kind].braking_mps2:
+            most[demand.kind] = demand
+    return tuple(most.values())
+
+
+def _curves(route: Route, arc_m: float, speed_mps: float) -> list[Demand]:
+    ahead_m = np.arange(0.0, _REACH_M)
+    curvature = route.curvature(arc_m + ahead_m)
+    slow_mps = np.sqrt(LATERAL_COMFORT_MPS2 / np.maximum(np.abs(curvature), 1e-6))
+    braking = (speed_mps**2 - slow_mps**2) / (2 * np.maximum(ahead_m, 1.0))
+    sides = np.where(curvature > 0, LEFT_CURVE, RIGHT_CURVE)
+    return [Demand(str(sides[i]), float(ahead_m[i]), float(braking[i])) for i in np.flatnonzero(slow_mps < _TIGHT_MPS)]
+
+
+def _bumps(route: Route, arc_m: float, front_m: float, ego: EgoState) -> list[Demand]:
+    found = []
+    for ring in route.road.bumps.values():
+        arcs, offsets = route.project(np.asarray(ring, float), arc_m)
+        ahead_m = float(arcs.min()) - front_m
+        ours = offsets.min() < ego.size_m[1] / 2 and offsets.max() > -ego.size_m[1] / 2
+        if ours and ahead_m < _REACH_M and arc_m < float(arcs.max()) + 0.5:
+            braking = (ego.speed_mps**2 - _BUMP_MPS**2) / (2 * max(ahead_m, 1.0))
+            found.append(Demand(BUMP, max(ahead_m, 0.0), braking))
+    return found
+
+
+def strongest(demands: tuple[Demand, ...], *kinds: str) -> Demand | None:
+    """The demand of these kinds that asks for most braking."""
+    return max((d for d in demands if d.kind in kinds), key=lambda d: d.braking_mps2, default=None)
