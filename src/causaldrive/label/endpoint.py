@@ -271,7 +271,9 @@ class Endpoint:
     async def _post(self, payload: dict[str, Any]) -> dict[str, Any]:
         try:
             async with asyncio.timeout(self.config.timeout_s):  # of the whole reply: a server that trickles hangs too
-                answer = await self._client.chat.completions.with_raw_response.create(**payload)
+                # As `extra_body` it is sent as it is; as parameters the client would walk through all of it first.
+                create = self._client.chat.completions.with_raw_response.create
+                answer = await create(model=payload["model"], messages=[], extra_body=payload)
         except (TimeoutError, openai.APITimeoutError) as error:
             raise _Again("timeout", f"no reply within {self.config.timeout_s:g} s") from error
         except openai.APIConnectionError as error:
