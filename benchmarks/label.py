@@ -2,9 +2,10 @@
 
     python benchmarks/label.py --recordings RECORDINGS --out docs/results/label.json
 
-RECORDINGS: town recordings with camera (`causaldrive worlds record --scenes 36`). Three tables: the `expert` teacher
-with one and two worker processes; the `openai` teacher against an endpoint that answers at once; the same against one
-that takes a second, at rising concurrency, where throughput should be concurrency / latency until the CPU is full:
+RECORDINGS: town recordings with camera (`causaldrive worlds record --scenes 120`). Three tables: the `expert` teacher
+with one and two worker processes, which take 2 to 3 CPU seconds each to start; on the first 36 recordings the `openai`
+teacher against an endpoint that answers at once; the same against one that takes a second, at rising concurrency, where
+throughput should be concurrency / latency until the CPU is full:
 
     in use = requests under way / concurrency        requests a second = in use x concurrency / latency
 
@@ -50,7 +51,7 @@ DECISION = {"longitudinal": "lead_obstacle_following", "lateral": "lane_keeping"
             "trace": "Follow the lead because the car ahead is braking."}  # fmt: skip
 LATENCY_S = 1.0
 CONCURRENCY = (1, 4, 16, 64, 256)
-_COUNTED = 0.85
+_COUNTED, ASKED = 0.85, 36
 SECONDS_A_CASE = 15.0  # about, if nothing but the latency held it up
 
 
@@ -148,8 +149,8 @@ def case(**settings: Any) -> dict[str, Any]:
 def measure(recordings: Path) -> dict[str, Any]:
     plain = {"recordings": str(recordings), "limit": 0, "workers": 1, "url": "", "concurrency": 16, "see": "motion"}
     found = find_recordings(recordings)
-    expert = [case(**{**plain, "teacher": "expert", "every_s": 0.1, "workers": workers}) for workers in (1, 2)]
-    asking = {**plain, "teacher": "openai"}
+    expert = [case(**{**plain, "teacher": "expert", "every_s": 0.5, "workers": workers}) for workers in (1, 2)]
+    asking = {**plain, "teacher": "openai", "limit": ASKED}
     with endpoint(0.0) as url:
         instant = [case(**{**asking, "url": url, "every_s": 1.0, "see": see}) for see in ("motion", "frames")]
     slow = []
@@ -157,7 +158,7 @@ def measure(recordings: Path) -> dict[str, Any]:
         for at_once in CONCURRENCY:
             # Two calls a label; about seven moments a recording at one a second, twice that at two a second.
             wanted = SECONDS_A_CASE / LATENCY_S * at_once / 2
-            every_s, limit = (0.25, 0) if wanted > 14 * len(found) else (1.0, max(round(wanted / 7), 1))
+            every_s, limit = (0.25, ASKED) if wanted > 14 * ASKED else (1.0, max(round(wanted / 7), 1))
             row = case(**{**asking, "url": url, "every_s": every_s, "limit": limit, "see": "frames",
                           "concurrency": at_once})  # fmt: skip
             slow.append(row | {"in_use": in_use(url, at_once)})
