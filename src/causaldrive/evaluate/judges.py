@@ -20,7 +20,6 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from causaldrive.evaluate.ask.askers import AskEndpoint
 from causaldrive.ground.errors import UserError
-from causaldrive.label.budget import Budget
 from causaldrive.label.endpoint import Endpoint, Request, converse
 from causaldrive.label.openai_teacher import messages_of
 from causaldrive.label.replies import BadReply
@@ -67,10 +66,7 @@ class ModelJudge:
         return asyncio.run(self._judge(cases))
 
     async def _judge(self, cases: Sequence[Case]) -> list[bool | None]:
-        budget = Budget(
-            self.config.budget_tokens, self.config.budget_money, self.config.price_in, self.config.price_out
-        )
-        async with Endpoint(self.config, ReplyCache(self._cache), budget) as endpoint:
+        async with Endpoint(self.config, ReplyCache(self._cache), self.config.budget()) as endpoint:
             return list(await asyncio.gather(*(self._one(endpoint, case) for case in cases)))
 
     async def _one(self, endpoint: Endpoint, case: Case) -> bool | None:

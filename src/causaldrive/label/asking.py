@@ -8,14 +8,14 @@ aside, what makes asking on senseless stops the run; every reply is in the cache
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from causaldrive.clips.store import read_recording
 from causaldrive.ground.errors import UserError
-from causaldrive.label.budget import Budget, StopAsking
+from causaldrive.label.budget import Purse, StopAsking
 from causaldrive.label.cause_critic import Judge, cause_critic
 from causaldrive.label.critic import Critic, CriticConfig
 from causaldrive.label.endpoint import Counts, Endpoint, EndpointConfig
@@ -30,6 +30,12 @@ from causaldrive.label.teachers import teacher_of
 from causaldrive.label.types import CocLabel
 
 Finished = Callable[[Path, list[CocLabel], str | None], None]  # recording, labels, why it was set aside
+PurseOf = Callable[[str, EndpointConfig], Purse]  # role (teacher, critic), endpoint -> what pays its requests
+
+
+def own_purse(role: str, config: EndpointConfig) -> Purse:
+    """The whole budget of a role, for a process that asks alone."""
+    return config.budget()
 
 
 @dataclass(frozen=True)
@@ -46,15 +52,19 @@ class AskSettings:
     drive_causes: bool = False
     proactive: bool = False
 
+    def roles(self) -> Mapping[str, EndpointConfig]:
+        """Who is asked, by the names of `Asked`; nobody where the teacher computes and no critic is wanted."""
+        teacher = {"teacher": self.openai} if self.teacher == OpenAiTeacher.name else {}
+        return teacher | ({"critic": self.critic} if self.critic.wanted else {})
+
     @property
     def asks(self) -> bool:
         """Whether any model is asked at all."""
-        return self.teacher == OpenAiTeacher.name or self.critic.wanted
+        return bool(self.roles())
 
     @property
     def concurrency(self) -> int:
-        used = [self.openai.concurrency] if self.teacher == OpenAiTeacher.name else []
-        return max([1, *used, *([self.critic.concurrency] if self.critic.wanted else [])])
+        return max((config.concurrency for config in self.roles().values()), default=1)
 
 
 @dataclass
@@ -82,19 +92,23 @@ class _Open:
     reason: str | None = None
 
 
-def ask_all(directories: Sequence[Path], settings: AskSettings, finished: Finished, asked: Asked) -> None:
+def ask_all(
+    directories: Sequence[Path], settings: AskSettings, finished: Finished, asked: Asked, purse_of: PurseOf = own_purse
+) -> None:
     """Label every recording; `finished` is called once for each, in the order in which they end.
 
     `asked` counts what it takes. Raises StopAsking when asking on makes no sense, with everything that was answered in
     the cache.
     """
-    asyncio.run(_ask_all(directories, settings, finished, asked))
+    asyncio.run(_ask_all(directories, settings, finished, asked, purse_of))
 
 
-async def _ask_all(directories: Sequence[Path], settings: AskSettings, finished: Finished, asked: Asked) -> None:
+async def _ask_all(
+    directories: Sequence[Path], settings: AskSettings, finished: Finished, asked: Asked, purse_of: PurseOf
+) -> None:
     jobs: asyncio.Queue[tuple[_Open, int, Keyframe]] = asyncio.Queue(maxsize=settings.concurrency)
     async with AsyncExitStack() as stack:
-        asker = await _asker(settings, asked, stack)
+        asker = await _asker(settings, asked, purse_of, stack)
         try:
             async with asyncio.TaskGroup() as group:
                 workers = [group.create_task(_work(jobs, asker, finished)) for _ in range(settings.concurrency)]
@@ -112,18 +126,12 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-async def _asker(settings: AskSettings, asked: Asked, stack: AsyncExitStack) -> Asker:
-    cache = ReplyCache(settings.cache)
-
-    async def endpoint(config: EndpointConfig, counts: Counts) -> Endpoint:
-        budget = Budget(config.budget_tokens, config.budget_money, config.price_in, config.price_out)
-        opened = await stack.enter_async_context(Endpoint(config, cache, budget))
-        opened.counts = counts
-        return opened
-
-    teacher = await endpoint(settings.openai, asked.teacher) if settings.teacher == OpenAiTeacher.name else None
-    critic = await endpoint(settings.critic, asked.critic) if settings.critic.wanted else None
-    return Asker(settings, teacher, critic)
+async def _asker(settings: AskSettings, asked: Asked, purse_of: PurseOf, stack: AsyncExitStack) -> Asker:
+    cache, at = ReplyCache(settings.cache), {}
+    for role, config in settings.roles().items():
+        at[role] = await stack.enter_async_context(Endpoint(config, cache, purse_of(role, config)))
+        at[role].counts = getattr(asked, role)
+    return Asker(settings, at.get("teacher"), at.get("critic"))
 
 
 async def _open_all(

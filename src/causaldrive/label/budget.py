@@ -37,6 +37,18 @@ class Priced(Protocol):
     def max_tokens(self) -> int: ...
 
 
+class Purse(Protocol):
+    """What requests are paid from."""
+
+    async def reserve(self, request: Priced) -> Usage:
+        """Set the request's most aside. Raises StopAsking when it would go beyond what may be spent."""
+        ...
+
+    def settle(self, reserved: Usage, used: Usage) -> None:
+        """Give back what was set aside and count what was used."""
+        ...
+
+
 @dataclass(frozen=True)
 class Usage:
     """Tokens in and out, and the seconds that replies took, summed over requests."""
@@ -66,18 +78,22 @@ class Budget:
         self._settled = asyncio.Event()
 
     async def reserve(self, request: Priced) -> Usage:
-        """Set the request's most aside, waiting while requests under way may still give some back.
+        """Set the request's most aside, as `set_aside` does."""
+        most = most_of(request)
+        await self.set_aside(most)
+        return most
+
+    async def set_aside(self, most: Usage) -> None:
+        """Keep `most` from being spent by others, waiting while requests under way may still give some back.
 
         Raises StopAsking when it would go beyond the budget even so.
         """
-        most = Usage(estimate_prompt(request), request.max_tokens)
         while over := self._overdrawn(self._committed.plus(most)):
             if not self._open:
                 raise StopAsking(over)
             self._settled.clear()
             await self._settled.wait()
         self._committed, self._open = self._committed.plus(most), self._open + 1
-        return most
 
     def _overdrawn(self, after: Usage) -> str:
         for limit, used, what in (
@@ -109,6 +125,11 @@ class Budget:
             text = body["choices"][0]["message"].get("content")
             return Usage(estimate_prompt(request), estimate_text(text if isinstance(text, str) else ""))
         return Usage(tokens_in, tokens_out)
+
+
+def most_of(request: Priced) -> Usage:
+    """The most that a request can use: its prompt as estimated and its longest reply."""
+    return Usage(estimate_prompt(request), request.max_tokens)
 
 
 def estimate_text(text: str) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from causaldrive.clips.store import read_recording
 from causaldrive.ground.errors import UserError
 from causaldrive.label.asking import AskSettings
-from causaldrive.label.budget import Usage, estimate_prompt
+from causaldrive.label.budget import Usage, most_of
 from causaldrive.label.critic import Critic
 from causaldrive.label.endpoint import Request
 from causaldrive.label.keyframes import Keyframe
@@ -39,7 +39,7 @@ def print_estimate(directories: Sequence[Path], settings: AskSettings) -> None:
         keyframes += len(found)
         for role, request in asked:
             totals[role][0] += 1
-            totals[role][1] = totals[role][1].plus(Usage(estimate_prompt(request), request.max_tokens))
+            totals[role][1] = totals[role][1].plus(most_of(request))
     print(f"label: dry run, nothing is asked: {keyframes} keyframes of {len(directories)} recordings")
     for role, config in (("teacher", settings.openai), ("critic", settings.critic)):
         count, usage = totals[role]

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import openai
 
 from causaldrive.ground.errors import UserError, unknown_name
-from causaldrive.label.budget import Budget, StopAsking, Usage
+from causaldrive.label.budget import Budget, Purse, StopAsking, Usage
 from causaldrive.label.replies import BadReply, find_json
 from causaldrive.label.reply_cache import ReplyCache, digest_of
 
@@ -76,6 +76,10 @@ class EndpointConfig:
                 raise UserError(f"--{option}.{name.replace('_', '-')} is {found}; at least {least} expected.")
         if self.budget_money and not (self.price_in or self.price_out):
             raise UserError(f"--{option}.budget-money needs prices; set --{option}.price-in and --{option}.price-out.")
+
+    def budget(self) -> Budget:
+        """What may be spent here in one run, nothing spent yet."""
+        return Budget(self.budget_tokens, self.budget_money, self.price_in, self.price_out)
 
     @property
     def host(self) -> str:
@@ -146,7 +150,7 @@ class Counts:
 class Endpoint:
     """One endpoint and model. Use as `async with`; `ask` may be called from many tasks at once."""
 
-    def __init__(self, config: EndpointConfig, cache: ReplyCache, budget: Budget):
+    def __init__(self, config: EndpointConfig, cache: ReplyCache, budget: Purse):
         self.config, self.cache, self.budget, self.counts = config, cache, budget, Counts()
         self._format, self._limit_name, self._temperature = config.reply_format, "max_tokens", True
         self._free_at, self._unreached, self._jitter = 0.0, 0, random.Random(0)
@@ -197,7 +201,7 @@ class Endpoint:
         async with self._places:
             started = time.monotonic()
             body = await self._try(request)
-        usage = self.budget.usage_of(body, request)
+        usage = Budget.usage_of(body, request)
         self.counts.usage = self.counts.usage.plus(usage, time.monotonic() - started)
         self.cache.put(key, self.config.model, self.config.host, request, body)
         return body
@@ -231,7 +235,7 @@ class Endpoint:
         reserved = await self.budget.reserve(request)
         try:
             body = await self._negotiate(request)
-            self.budget.settle(reserved, self.budget.usage_of(body, request))
+            self.budget.settle(reserved, Budget.usage_of(body, request))
             return body
         except BaseException:
             self.budget.settle(reserved, Usage())
@@ -267,7 +271,9 @@ class Endpoint:
     async def _post(self, payload: dict[str, Any]) -> dict[str, Any]:
         try:
             async with asyncio.timeout(self.config.timeout_s):  # of the whole reply: a server that trickles hangs too
-                answer = await self._client.chat.completions.with_raw_response.create(**payload)
+                # As `extra_body` it is sent as it is; as parameters the client would walk through all of it first.
+                create = self._client.chat.completions.with_raw_response.create
+                answer = await create(model=payload["model"], messages=[], extra_body=payload)
         except (TimeoutError, openai.APITimeoutError) as error:
             raise _Again("timeout", f"no reply within {self.config.timeout_s:g} s") from error
         except openai.APIConnectionError as error:

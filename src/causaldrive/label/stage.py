@@ -20,7 +20,7 @@ from causaldrive.label.asking import Asked, AskSettings
 from causaldrive.label.balance import Group, balanced
 from causaldrive.label.critic import Critic, CriticConfig
 from causaldrive.label.dry_run import print_estimate
-from causaldrive.label.engines import label_all
+from causaldrive.label.engines import check_engine, label_all
 from causaldrive.label.labelling import ShardTask
 from causaldrive.label.meta_actions import profile_of
 from causaldrive.label.openai_teacher import OpenAiTeacher, TeacherConfig
@@ -40,7 +40,9 @@ class LabelConfig:
     every_s: float = 0.0  # also label every so many seconds; 0: only where the car changes what it does
     proactive: bool = False  # also label where a cause is there before anybody has to react: curve ahead, lane end, ...
     limit: int = 0  # label at most this many recordings; 0: all
-    workers: int = 2  # worker processes
+    workers: int = 2  # worker processes; with ray, how many of the whole cluster
+    engine: str = "local"  # local: this machine; ray: a Ray cluster whose machines see the same files
+    ray_address: str = ""  # of the cluster (host:port, or auto on one of its machines); one is started here where empty
     profile: str = "causaldrive"  # thresholds of the meta actions: causaldrive, or released (the published detector's)
     counterfactual: bool = False  # also ask whether without each named cause the expert would have decided the same
     drive_causes: bool = False  # the same, driving on with and without each cause: the stricter test, and slower
@@ -63,7 +65,7 @@ class LabelConfig:
     def deciding(self) -> LabelConfig:
         """The part that decides what comes out: the rest may change when a killed run goes on."""
         openai, critic = self.openai.deciding(), self.critic.deciding()
-        return replace(self, openai=openai, critic=critic, cache=None)
+        return replace(self, openai=openai, critic=critic, cache=None, workers=1, engine="local", ray_address="")
 
 
 def run(config: LabelConfig) -> None:
@@ -79,7 +81,7 @@ def run(config: LabelConfig) -> None:
         tasks = _tasks(config, directories)
         asked = Asked()
         try:
-            results = label_all(tasks, config.settings, asked, config.workers)
+            results = label_all(tasks, config.settings, asked, config.workers, config.engine, config.ray_address)
         finally:
             _log_asked(opened, config, asked)
         set_aside = [SetAside(r.task.directory, r.reason) for r in results if r.reason]
@@ -102,6 +104,9 @@ def _check(config: LabelConfig) -> None:
     else:
         teacher_of(config.teacher)
     profile_of(config.profile)
+    check_engine(config.engine)
+    if config.ray_address and config.engine != "ray":
+        raise UserError(f"--ray-address {config.ray_address} found without --engine ray; add that, or leave it out.")
     if config.critic.wanted:
         config.critic.check("critic")
         config.critic.refuse_itself(config.openai)

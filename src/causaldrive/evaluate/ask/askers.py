@@ -21,7 +21,6 @@ from causaldrive.evaluate.ask.modes import Mode
 from causaldrive.evaluate.ask.reading import schema_of
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.words import FUTURE_STEPS, STEP_S
-from causaldrive.label.budget import Budget
 from causaldrive.label.endpoint import Endpoint, EndpointConfig, Request
 from causaldrive.label.openai_teacher import messages_of
 from causaldrive.label.replies import BadReply
@@ -170,9 +169,8 @@ class EndpointAsker:
         config = replace(self.config, max_tokens=manner.max_tokens, temperature=manner.temperature)
         if mode.answer == "prose" or manner.think:
             config = replace(config, reply_format="text")
-        budget = Budget(config.budget_tokens, config.budget_money, config.price_in, config.price_out)
         places = asyncio.Semaphore(config.concurrency)
-        async with Endpoint(config, ReplyCache(self._cache), budget) as endpoint:
+        async with Endpoint(config, ReplyCache(self._cache), config.budget()) as endpoint:
 
             async def one(moment: Moment) -> Said:
                 async with places:
