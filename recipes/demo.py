@@ -49,7 +49,7 @@ def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
         ("sft-coc", [*sft, "--mode", "coc", "--out", f"{run}/sft-coc"]),
         ("rl", ["rl", "--student", f"{run}/sft-coc/checkpoint", "--out", f"{run}/rl", "--first-seed", str(RL_SEED),
                 "--mode", "tokens", "--part", "words", "--iterations", rounds,
-                "--learning-rate", "1e-3", "--seed", str(seed)]),
+                "--learning-rate", "1e-3", "--drive-weight", "1", "--seed", str(seed)]),
         ("evaluate", ["evaluate", "--out", f"{run}/evaluate", "--recordings", test, "--labels", f"{run}/label-test",
                       "--first-seed", str(DRIVE_SEED), "--closed-loop-scenes", test_scenes, "--mode", "tokens",
                       "--seed", str(seed), "--students",
