@@ -66,7 +66,7 @@ def test_what_is_gone_round_stands_on_the_other_side_of_the_way_driven(town):
         assert isinstance(label, CocLabel)
         for cause in label.causes:
             if label.direction and cause.agent_id in evidence.aside_m:
-                sides.append((label.direction, evidence.aside_m[cause.agent_id]))
+                sides.append((label.direction, evidence.aside_m[cause.agent_id or ""]))
     assert len(sides) > 2 and all(abs(aside) > 1.0 and (aside < 0) == (side == "left") for side, aside in sides)
 
 

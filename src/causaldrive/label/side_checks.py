@@ -49,7 +49,7 @@ def _lane_faults(side: str, needed: str, cause: Cause, evidence: Evidence) -> li
 def _round_faults(label: CocLabel, side: str, evidence: Evidence) -> list[str]:
     """The things gone round all stand on the side to which the car goes."""
     places = {
-        cause.agent_id: _SIGNS[side] * evidence.aside_m[cause.agent_id]
+        cause.agent_id: _SIGNS[side] * evidence.aside_m[cause.agent_id or ""]
         for cause in label.causes
         if cause.kind in _GONE_ROUND and cause.agent_id in evidence.aside_m
     }
@@ -74,7 +74,8 @@ def curve_faults(cause: Cause, evidence: Evidence) -> list[str]:
         return []
     kinds = (LEFT_CURVE, RIGHT_CURVE)[::sign]
     ours, other = strongest(evidence.demands, kinds[0]), strongest(evidence.demands, kinds[1])
-    asked = other is not None and other.braking_mps2 > _TIGHTER_MPS2
-    if asked and (ours is None or other.braking_mps2 > ours.braking_mps2 + _TIGHTER_MPS2):
+    if other is None or other.braking_mps2 <= _TIGHTER_MPS2:
+        return []
+    if ours is None or other.braking_mps2 > ours.braking_mps2 + _TIGHTER_MPS2:
         return [f"{cause.text}, but the curve that asks for slowing bends to the other side"]
     return []
