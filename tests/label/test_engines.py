@@ -160,7 +160,7 @@ def test_an_attempt_that_dies_while_it_waits_takes_nothing():
 @pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_one_sentence(drives, tmp_path):
     config = LabelConfig(drives, tmp_path / "out", teacher="motion", engine="ray", ray_address="127.0.0.1:9")
-    with pytest.raises(UserError, match="--ray-address 127.0.0.1:9: no Ray cluster can be used there"):
+    with pytest.raises(UserError, match=r"--ray-address 127\.0\.0\.1:9: no Ray cluster can be used there"):
         run(config)
 
 
