@@ -157,6 +157,13 @@ def test_an_attempt_that_dies_while_it_waits_takes_nothing():
     asyncio.run(story())
 
 
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_is_one_sentence(drives, tmp_path):
+    config = LabelConfig(drives, tmp_path / "out", teacher="motion", engine="ray", ray_address="127.0.0.1:9")
+    with pytest.raises(UserError, match=r"--ray-address 127\.0\.0\.1:9: no Ray cluster can be used there"):
+        run(config)
+
+
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     """A cluster of two processes on this machine, of usual priority: a busy machine would starve them."""

@@ -146,7 +146,7 @@ def _curve(pair: _Pair) -> np.ndarray:
     """Correlation at each lag; NaN where nothing varies."""
     image, ego = pair
     values = np.full(len(_LAGS), np.nan)
-    for i, lag in enumerate(_LAGS):
+    for i, lag in enumerate(_LAGS.tolist()):
         a, b = _overlap(image, lag), _overlap(ego, -lag)
         if len(a) * STEP_S >= 3.0 and a.std() > 1e-9 and b.std() > 1e-9:
             values[i] = np.corrcoef(a, b)[0, 1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ C = TypeVar("C", bound=ModelConfig)
 MOST_DEATHS = 3
 _SHARES_PER_WORKER = 4  # small enough that a death costs little and none waits long for the last
 _LARGEST_SHARE = 32
+_CONNECT_S = 10.0
 # Of a Ray started here: tell nobody unless asked to; labelling is what this machine is for, at no lower priority.
 _OURS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 _OBJECT_STORE_BYTES = 100_000_000  # of a Ray started here: only settings and results pass through it
@@ -68,9 +70,12 @@ def _connect(ray: Any, workers: int, address: str) -> None:
         os.environ.setdefault(name, value)
     here = {"num_cpus": workers, "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
     where = {"address": address} if address else here
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if host and port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
         ray.init(**where, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"--ray-address {address or '(none)'}: no Ray cluster can be used there ({reason}); start one of the same "
