@@ -27,7 +27,7 @@ from meter import MemoryMeter
 Step = tuple[str, list[str]]  # name and words of a command
 
 TRAIN_SCENES, TEST_SCENES = 360, 36
-EYES_STEPS, SFT_STEPS, RL_ROUNDS = 1000, 380, 5
+EYES_STEPS, SFT_STEPS, RL_ROUNDS = 1200, 760, 5
 TRAIN_SEED, RL_SEED, TEST_SEED, DRIVE_SEED = 0, 500_000, 2_000_000, 2_100_000
 
 
@@ -39,8 +39,9 @@ def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
     )
     train, test = f"{run}/record", f"{run}/record-test"
     data = ["--recordings", train, "--labels", f"{run}/label", "--seed", str(seed)]
-    sft = ["sft", "--student", f"{run}/see/checkpoint", *data, "--steps", steps, "--freeze-eyes", "--flow-draws", "1",
-           "--bin-spread", "3", "--text-weight", "3", "--frames-cache", f"{run}/frames"]  # fmt: skip
+    sft = ["sft", "--student", f"{run}/see/checkpoint", *data, "--steps", steps, "--batch-size", "8", "--freeze-eyes",
+           "--flow-draws", "1", "--bin-spread", "3", "--text-weight", "3",
+           "--frames-cache", f"{run}/frames"]  # fmt: skip
     return [
         *until_student(run, train_scenes, test_scenes, seed),
         ("see", ["student", "see", "--student", f"{run}/student", "--recordings", train, "--out", f"{run}/see",
