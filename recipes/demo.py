@@ -26,8 +26,8 @@ from meter import MemoryMeter
 
 Step = tuple[str, list[str]]  # name and words of a command
 
-TRAIN_SCENES, TEST_SCENES = 360, 36
-EYES_STEPS, SFT_STEPS, RL_ROUNDS = 1200, 760, 5
+TRAIN_SCENES, TEST_SCENES = 320, 36
+EYES_STEPS, SFT_STEPS, RL_ROUNDS = 900, 560, 4
 TRAIN_SEED, RL_SEED, TEST_SEED, DRIVE_SEED = 0, 500_000, 2_000_000, 2_100_000
 
 
