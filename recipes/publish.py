@@ -17,6 +17,9 @@ from typing import Any
 
 import torch
 
+from causaldrive.ground.files import read_json, write_text
+from causaldrive.sft.config import has_bf16
+
 COLUMNS = {  # part, metric: heading, factor, digits
     ("open_loop", "minade_3s_m"): ("minADE6@3s m", 1, 2),
     ("open_loop", "minade_6s4_m"): ("minADE6@6.4s m", 1, 2),
@@ -42,23 +45,23 @@ def main() -> int:
         print(f"{source} is not there; expected a finished demo, so run `make demo` first.", file=sys.stderr)
         return 2
     found = published(arguments.run)
-    arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_text(arguments.out, json.dumps(found, indent=1) + "\n")
     print(table(found["rows"]))
     return 0
 
 
 def published(run: Path) -> dict[str, Any]:
     """All that is kept of a run."""
-    results = json.loads((run / "evaluate" / "results.json").read_text())
+    results = read_json(run / "evaluate" / "results.json")
     capability = torch.backends.cpu.get_cpu_capability()
-    bfloat16 = "bfloat16 units" if torch.cpu.get_capabilities().get("avx512_bf16") else "no bfloat16 units"
+    bfloat16 = "bfloat16 units" if has_bf16() else "no bfloat16 units"
     return {
         "command": "make demo",
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {capability}, {bfloat16}",
         **{name: results[name] for name in ("seeds", "samples")},
-        "cost": json.loads((run / "cost.json").read_text()),
+        "cost": read_json(run / "cost.json"),
         **{name: results[name] for name in ("set_aside", "failures")},
-        "rl_probe": {when: json.loads((run / "rl" / f"probe_{when}.json").read_text()) for when in ("before", "after")},
+        "rl_probe": {when: read_json(run / "rl" / f"probe_{when}.json") for when in ("before", "after")},
         "rows": results["rows"],
         "differences": results["differences"],
     }

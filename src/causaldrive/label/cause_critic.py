@@ -77,7 +77,7 @@ def binds(cause: Cause, named: Sequence[Cause], world: DrivenWorld) -> bool | No
             pass
     except CannotIntervene:
         return False if cause.category in _HERE else None
-    return _matters(cause, (), gone, world) or _matters(cause, named, gone, world)
+    return _matters(cause, (), gone, world) or (len(named) > 1 and _matters(cause, named, gone, world))
 
 
 def _matters(cause: Cause, named: Sequence[Cause], gone: Intervention, world: DrivenWorld) -> bool:

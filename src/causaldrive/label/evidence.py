@@ -12,6 +12,7 @@ from causaldrive.label.consistency import PlannedMotion
 from causaldrive.label.road_ahead import Demand
 
 HISTORY_US = 2_000_000  # evidence must lie in [t0 - 2 s, t0]
+NEXT_LANE_M = 1.5  # so far from the middle of the way to go, the lane that it is in is another
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causaldrive.worlds.bounds import LATERAL_COMFORT_MPS2
+from causaldrive.worlds.bounds import BUMP_MPS, LATERAL_COMFORT_MPS2
 from causaldrive.worlds.route import Route, route_of
 from causaldrive.worlds.state import EgoState, SceneContext
 
 BUMP, LEFT_CURVE, RIGHT_CURVE = "speed_bump", "left_curve", "right_curve"
-_BUMP_MPS, _TIGHT_MPS = 4.5, 16.0
+_TIGHT_MPS = 16.0
 _REACH_M = 80.0
 
 
@@ -58,7 +58,7 @@ def _bumps(route: Route, arc_m: float, front_m: float, ego: EgoState) -> list[De
         ahead_m = float(arcs.min()) - front_m
         ours = offsets.min() < ego.size_m[1] / 2 and offsets.max() > -ego.size_m[1] / 2
         if ours and ahead_m < _REACH_M and arc_m < float(arcs.max()) + 0.5:
-            braking = (ego.speed_mps**2 - _BUMP_MPS**2) / (2 * max(ahead_m, 1.0))
+            braking = (ego.speed_mps**2 - BUMP_MPS**2) / (2 * max(ahead_m, 1.0))
             found.append(Demand(BUMP, max(ahead_m, 0.0), braking))
     return found
 

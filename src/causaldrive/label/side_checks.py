@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from causaldrive.label.evidence import Evidence
+from causaldrive.label.evidence import NEXT_LANE_M, Evidence
 from causaldrive.label.road_ahead import LEFT_CURVE, RIGHT_CURVE, strongest
 from causaldrive.label.types import Cause, CocLabel
 
@@ -16,7 +16,6 @@ _SIGNS = {"left": 1, "right": -1}
 _GOES_ROUND = ("in_lane_nudge", "out_of_lane_nudge", "lane_change")
 _GONE_ROUND = ("stopped_vehicle", "construction", "cyclist")  # kinds that a nudge leaves beside it
 _ASIDE_M = 0.5  # nearer to the way driven than this a thing is on neither side
-_NEXT_LANE_M = 1.5  # so far from the middle of the way to go, the lane that it is in is another
 _TURN_RAD, _TIGHTER_MPS2 = 0.1, 0.3
 _BLOCKED = re.compile(r"(?:block\w*|on|narrows) the (left|right) side")
 _NEEDED = re.compile(r"needs the (left|right) lane")
@@ -42,7 +41,7 @@ def _lane_faults(side: str, needed: str, cause: Cause, evidence: Evidence) -> li
         return [f"changes to the {side} lane although {cause.text}"]
     offset = None if evidence.motion is None else evidence.motion.lane_offset_m
     beside_m = 0.0 if offset is None else float(offset[0])
-    wrong = _SIGNS[side] * beside_m > _NEXT_LANE_M
+    wrong = _SIGNS[side] * beside_m > NEXT_LANE_M
     return [f"{cause.text}, but the way to go lies {abs(beside_m):.1f} m to the other side"] if wrong else []
 
 

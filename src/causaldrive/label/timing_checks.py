@@ -10,7 +10,7 @@ import re
 
 from causaldrive.ground.words import STEP_S
 from causaldrive.label.consistency import LIMITS, PlannedMotion, SpeedProfile
-from causaldrive.label.evidence import Evidence
+from causaldrive.label.evidence import NEXT_LANE_M, Evidence
 from causaldrive.label.road_ahead import BUMP, LEFT_CURVE, RIGHT_CURVE, Demand, strongest
 from causaldrive.label.scene_checks import unknown, verdict
 from causaldrive.label.types import Cause, CocLabel, Verdict
@@ -18,7 +18,6 @@ from causaldrive.label.types import Cause, CocLabel, Verdict
 _EASY_MPS2 = 0.9  # a place that is reached slowly enough with less braking asks for nothing yet
 _FAR_S = 3.0  # unless it is nearer than this at the speed now
 _SLOWS_MPS = 0.3  # who slows by this much within `LIMITS.soon_s` has begun early, which anybody may
-_NEXT_LANE_M = 1.5  # so far from the middle of the way to go, the lane that it is in is another
 _BEGINS_S, _BEGINS_M = 2.0, 0.2  # a change to it is to be seen by then
 
 
@@ -35,7 +34,7 @@ def in_time(label: CocLabel, evidence: Evidence) -> Verdict:
 
 def _late_changes(label: CocLabel, motion: PlannedMotion) -> list[str]:
     course = motion.lane_offset_m
-    if label.decision_lateral not in ("merge_split", "lane_change") or course is None or abs(course[0]) < _NEXT_LANE_M:
+    if label.decision_lateral not in ("merge_split", "lane_change") or course is None or abs(course[0]) < NEXT_LANE_M:
         return []
     moved_m = float(abs(course[: round(_BEGINS_S / STEP_S) + 1] - course[0]).max())
     kept = f"{label.decision_lateral} is decided, but the car keeps its lane for {_BEGINS_S:.0f} s"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 LATERAL_COMFORT_MPS2 = 2.2
+BUMP_MPS = 4.5  # over a speed bump
 _FREE_GAIN_1ps, _FREE_MAX, _FREE_MIN = 0.7, 1.5, -1.5
 _ALLOW_MPS2, _ALLOW_S = 1.4, 0.8
 _SETTLE_S = 0.6  # a small excess near the place is settled in this time, not by a jerk

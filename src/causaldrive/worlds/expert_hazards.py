@@ -18,7 +18,7 @@ from causaldrive.worlds.sight import REACTION_S, VEHICLES, Seen, Sight
 WARNING = 2  # `indicator` of a vehicle whose warning lights flash
 _STOP_MARGIN_M, _STOOD_STATES, _STAND_MPS = 1.0, 10, 0.15
 _SIGN_NEAR_M, _SIGN_REACH_M = 9.0, 70.0
-_BUMP_MPS, _BUMP_REACH_M = 4.5, 60.0
+_BUMP_REACH_M = 60.0
 _WORKS_REACH_M, _WORKS_JOIN_M, _WORKS_CLEARANCE_M = 80.0, 25.0, 0.65
 _BUS_KEEP_M = 8.0
 _EMERGENCY_BEHIND_M, _ASIDE_MPS = 75.0, 3.5
@@ -105,7 +105,7 @@ def speed_bumps(sight: Sight, free: float) -> list[Finding]:
         ahead = float(arcs.min()) - sight.front_m
         if not ours or ahead > _BUMP_REACH_M or sight.arc_m > float(arcs.max()) + 0.5:
             continue
-        bound = bounds.approach(sight.speed_mps, _BUMP_MPS, max(ahead, 0.3), free)
+        bound = bounds.approach(sight.speed_mps, bounds.BUMP_MPS, max(ahead, 0.3), free)
         factor = Factor("speed_bump", None, sight.history[0].t_us, bound, 0.0, "a speed bump is ahead")
         found.append(Finding(factor, "speed_adaptation"))
     return found
