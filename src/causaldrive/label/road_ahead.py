@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causaldrive.worlds.bounds import BUMP_MPS, LATERAL_COMFORT_MPS2
+from causaldrive.worlds.bounds import BUMP_MPS
+from causaldrive.worlds.expert_factors import tight_places
 from causaldrive.worlds.route import Route, route_of
 from causaldrive.worlds.state import EgoState, SceneContext
 
 BUMP, LEFT_CURVE, RIGHT_CURVE = "speed_bump", "left_curve", "right_curve"
-_TIGHT_MPS = 16.0
 _REACH_M = 80.0
 
 
@@ -43,12 +43,11 @@ def demands_of(context: SceneContext, ego: EgoState) -> tuple[Demand, ...]:
 
 
 def _curves(route: Route, arc_m: float, speed_mps: float) -> list[Demand]:
-    ahead_m = np.arange(0.0, _REACH_M)
-    curvature = route.curvature(arc_m + ahead_m)
-    slow_mps = np.sqrt(LATERAL_COMFORT_MPS2 / np.maximum(np.abs(curvature), 1e-6))
-    braking = (speed_mps**2 - slow_mps**2) / (2 * np.maximum(ahead_m, 1.0))
-    sides = np.where(curvature > 0, LEFT_CURVE, RIGHT_CURVE)
-    return [Demand(str(sides[i]), float(ahead_m[i]), float(braking[i])) for i in np.flatnonzero(slow_mps < _TIGHT_MPS)]
+    kinds = {"left": LEFT_CURVE, "right": RIGHT_CURVE}
+    return [
+        Demand(kinds[side], ahead_m, (speed_mps**2 - slow_mps**2) / (2 * max(ahead_m, 1.0)))
+        for ahead_m, slow_mps, side in tight_places(route, arc_m)
+    ]
 
 
 def _bumps(route: Route, arc_m: float, front_m: float, ego: EgoState) -> list[Demand]:

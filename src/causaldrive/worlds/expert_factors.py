@@ -12,6 +12,7 @@ import numpy as np
 
 from causaldrive.worlds import bounds
 from causaldrive.worlds.explanation import Factor, Finding
+from causaldrive.worlds.route import Route
 from causaldrive.worlds.sight import VEHICLES, Seen, SeenLight, Sight
 
 CORRIDOR_MARGIN_M = 0.25  # beside the ego's own width
@@ -26,18 +27,23 @@ _CROSSING_KEEP_M = 3.0
 _LEAD_BRAKING_MPS2, _CUT_IN_BRAKING_MPS2 = 3.0, 2.2  # comfort: a gap cut short is let grow again gently
 
 
-def curve(sight: Sight, free_mps2: float) -> Finding | None:
-    """v_lim(s) = sqrt(a_lat / |curvature(s)|) over the next 80 m; the tightest bound is the factor."""
-    curvature = sight.route.curvature(sight.arc_m + _CURVE_AHEAD_M)
+def tight_places(route: Route, arc_m: float) -> list[tuple[float, float, str]]:
+    """(metres ahead, v_lim = sqrt(a_lat / |curvature|) in m/s, side it bends to) of the next 80 m, where v_lim < 16."""
+    curvature = route.curvature(arc_m + _CURVE_AHEAD_M)
     limit = np.sqrt(bounds.LATERAL_COMFORT_MPS2 / np.maximum(np.abs(curvature), 1e-6))
-    tight = np.flatnonzero(limit < _CURVE_TIGHT_MPS)
-    if not len(tight):
+    return [
+        (float(_CURVE_AHEAD_M[i]), float(limit[i]), "left" if curvature[i] > 0 else "right")
+        for i in np.flatnonzero(limit < _CURVE_TIGHT_MPS)
+    ]
+
+
+def curve(sight: Sight, free_mps2: float) -> Finding | None:
+    """The place of a tight curve that bounds most is the factor; of equals the nearest."""
+    tight = tight_places(sight.route, sight.arc_m)
+    if not tight:
         return None
     v = sight.speed_mps
-    bound, at = min(
-        (bounds.approach(v, float(limit[i]), float(_CURVE_AHEAD_M[i]), free_mps2), i) for i in tight.tolist()
-    )
-    side = "left" if curvature[at] > 0 else "right"
+    bound, _, side = min((bounds.approach(v, limit, ahead, free_mps2), ahead, side) for ahead, limit, side in tight)
     factor = Factor("sharp_curve", None, sight.history[0].t_us, bound, 0.0, f"a sharp {side} curve is ahead")
     return Finding(factor, "speed_adaptation")
 
