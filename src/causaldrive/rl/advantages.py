@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causaldrive.rl.rewards import REWARDS, StepRewards, episode_reward, step_rewards
+from causaldrive.rl.rewards import REWARDS, StepRewards, episode_reward, path_rewards, step_rewards
 from causaldrive.rl.rollouts import Rollout, Spoken
 from causaldrive.worlds.explanation import Explanation
 
@@ -42,7 +42,7 @@ class Lesson:
     """One decision to learn from."""
 
     spoken: Spoken
-    group: tuple[int, int]  # (scene, decision index; -1 where the whole scene is the group)
+    group: tuple[int, ...]  # (scene, decision index; -1 where the whole scene is the group), a path's with its member
     advantage: float
 
 
@@ -98,6 +98,27 @@ def lessons_of(judged: Sequence[Judged], weights: Weights) -> Lessons:
         if abs(advantage) > _NOTHING
     ]
     return Lessons(rows, len(judged) - len(rows))
+
+
+def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
+    """The paths drawn at each decision, compared with each other by whether they do what the words say.
+
+        A = b(k) w_consistency A_consistency        within the paths of one decision
+
+    All of them were drawn from one place for the same words, so nothing but the path can make the difference.
+    """
+    lift = balancing([one.truth_class for one in judged], weights.balance)
+    rows, dumb = [], 0
+    for one, b in zip(judged, lift, strict=True):
+        drawn = one.rollout.drawn[one.index] if one.rollout.drawn else []
+        assert one.rollout.result is not None
+        rewards = path_rewards(one.rollout.result.decisions[one.index], drawn)
+        group = (one.rollout.job.scene, one.index, one.rollout.job.member)
+        found = b * weights.consistency * normalised(rewards, [group] * len(rewards))
+        taught = [Lesson(d.spoken, group, float(a)) for d, a in zip(drawn, found, strict=True) if abs(a) > _NOTHING]
+        rows += taught
+        dumb += len(drawn) - len(taught)
+    return Lessons(rows, dumb)
 
 
 def balancing(classes: Sequence[Hashable], power: float) -> np.ndarray:

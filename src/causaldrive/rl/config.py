@@ -36,6 +36,7 @@ class RlConfig:
     noise_temperature: float = 0.6  # of the decoder's starting noise, in rounds and probes
     mode: str = "flow"  # how the student draws its trajectory: flow, tokens
     part: str = "speech"  # speech, words (for --mode tokens): only which words are chosen; language: the language model
+    paths: int = 0  # paths drawn at each decision for the same words and compared with each other (for --mode tokens)
     train_decoder: bool = False  # also train the decoder, by flow-SDE
     sde_noise: float = 0.3  # noise level of the flow-SDE
     objective: str = "grpo"  # grpo: clipped ratios; softmax: the paper's weighted likelihood
@@ -75,8 +76,10 @@ class RlConfig:
             self._expect(name, getattr(self, name) > 0, "a number above 0")
         for name in ("noise_temperature", "clip_low", "clip_high", "decoder_clip", "kl_weight", "drive_weight",
                      "reasoning_weight", "consistency_weight", "balance", "anchor_weight", "probe_scenes",
-                     "sde_noise", "seed"):  # fmt: skip
+                     "sde_noise", "seed", "paths"):  # fmt: skip
             self._expect(name, getattr(self, name) >= 0, "0 or more")
+        compared = self.paths >= 2 and self.mode == "tokens" and not self.train_decoder
+        self._expect("paths", compared or not self.paths, "0, or with --mode tokens alone at least 2 to compare,")
         self._expect("group_size", self.group_size >= 2, "at least 2 drives to compare")
         self._expect("duration_s", self.duration_s >= 2.5, "at least 2.5 s, of which 1.6 s are warm-up")
         ticks = self.decision_every_s * 10

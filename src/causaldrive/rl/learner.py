@@ -79,7 +79,7 @@ class Learner:
         return {key: float(np.mean([row[key] for row in found])) if found else 0.0 for key in keys} | {
             "optimizer_steps": len(found),
             "entropy": entropy_estimate(lessons),
-            "tokens": sum(lesson.spoken.chosen for lesson in lessons),
+            "tokens": sum(lesson.spoken.chosen - lesson.spoken.given for lesson in lessons),
         }
 
     def logprobs(self, lessons: Sequence[Lesson]) -> tuple[CompletionBatch, Tensor]:
@@ -126,7 +126,7 @@ class Learner:
             weights=torch.tensor(weights, dtype=torch.float32, device=self.model.device),
             old=spread([lesson.spoken.logprobs for lesson in lessons], batch.completion_mask),
             reference=reference,
-            mask=chosen_mask(batch, [lesson.spoken.chosen for lesson in lessons]),
+            mask=chosen_mask(batch, [(lesson.spoken.given, lesson.spoken.chosen) for lesson in lessons]),
             chain_old=chain_old,
             chain_reference=chain_reference,
         )
@@ -223,14 +223,14 @@ def spread(values: Sequence[np.ndarray], completion_mask: Tensor) -> Tensor:
     return out
 
 
-def chosen_mask(batch: CompletionBatch, chosen: Sequence[int]) -> Tensor:
-    """(B, T) tokens that the policy chose itself: the first `chosen` of each row's written ones."""
-    place = batch.completion_mask.long().cumsum(dim=1)
-    limit = torch.tensor(list(chosen), device=place.device)[:, None]
-    return batch.completion_mask & (place <= limit)
+def chosen_mask(batch: CompletionBatch, chosen: Sequence[tuple[int, int]]) -> Tensor:
+    """(B, T) tokens that the policy chose itself: of each row's written ones those from `first` up to `stop`."""
+    place = batch.completion_mask.long().cumsum(dim=1) - 1
+    first, stop = torch.tensor(list(chosen), device=place.device).reshape(-1, 2, 1).unbind(1)
+    return batch.completion_mask & (place >= first) & (place < stop)
 
 
 def entropy_estimate(lessons: Sequence[Lesson]) -> float:
     """-mean log-probability of the sampled tokens, in nats per token: unbiased for the entropy at that temperature."""
-    values = [x.spoken.logprobs[: x.spoken.chosen] for x in lessons if x.spoken.chosen]
+    values = [x.spoken.logprobs[x.spoken.given : x.spoken.chosen] for x in lessons if x.spoken.chosen]
     return float(-np.concatenate(values).mean()) if values else 0.0

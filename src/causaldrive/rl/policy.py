@@ -32,6 +32,9 @@ class PolicySettings:
     top_p: float = 0.98
     greedy: bool = False
     greedy_path: bool = False  # the likeliest trajectory for the words that were drawn
+    one_thought: bool = (
+        False  # all samples have the words of the first; with greedy_path its path alone is the likeliest
+    )
     likeliest_first: bool = False  # the sample that is driven is the likeliest in both; the others are drawn
     num_samples: int = 1  # the first is driven, all are kept for pictures
     flow_steps: int = 10
@@ -47,7 +50,8 @@ class PolicySettings:
 
 
 class StudentPolicy:
-    """worlds.episode.Policy over a loaded student. `Plan.notes['generated']` is the driven sample's Generated."""
+    """worlds.episode.Policy over a loaded student. `Plan.notes` holds the driven sample's Generated ('generated') and
+    those of the other samples ('others')."""
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class StudentPolicy:
             top_p=s.top_p,
             greedy=s.greedy,
             greedy_path=s.greedy_path,
+            one_thought=s.one_thought,
             likeliest_first=s.likeliest_first,
             max_trace_tokens=s.max_trace_tokens,
             flow_steps=s.flow_steps,
@@ -109,7 +114,7 @@ def plan_of(samples: Sequence[Generated]) -> Plan:
     first = samples[0]
     several = np.stack([sample.xyz_in_rig_m[:, :2] for sample in samples]) if len(samples) > 1 else None
     xy, yaw = np.asarray(first.xyz_in_rig_m)[:, :2], np.asarray(first.yaw_rad)
-    return Plan(xy.astype(float), yaw.astype(float), first.trace, several, {"generated": first})
+    return Plan(xy.astype(float), yaw.astype(float), first.trace, several, {"generated": first, "others": samples[1:]})
 
 
 def row_seed(seed: int, observation: Observation, member: int = 0) -> int:

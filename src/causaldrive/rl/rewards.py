@@ -21,7 +21,8 @@ import numpy as np
 from causaldrive.ground.words import STEP_S
 from causaldrive.label.consistency import PlannedMotion, judge
 from causaldrive.label.trace import ParsedTrace, parse
-from causaldrive.worlds.episode import WARM_UP_S, DecisionRecord, EpisodeResult
+from causaldrive.rl.rollouts import Drawn
+from causaldrive.worlds.episode import WARM_UP_S, DecisionRecord, EpisodeResult, Plan, plan_speeds
 from causaldrive.worlds.expert import Explanation
 from causaldrive.worlds.scoring import Event, Score, comfort
 
@@ -165,6 +166,22 @@ def consistency_reward(parsed: ParsedTrace, motion: PlannedMotion) -> float:
 
 def motion_of(decision: DecisionRecord) -> PlannedMotion:
     """The plan of a decision step as label.consistency reads it: 1 + 64 frames."""
-    xy = np.concatenate([np.zeros((1, 2)), decision.xy_in_rig_m])
-    yaw = np.concatenate([[0.0], decision.yaw_rad])
-    return PlannedMotion(decision.speeds_mps, xy, yaw, decision.lane_offset_m)
+    return _motion(decision.speeds_mps, decision.xy_in_rig_m, decision.yaw_rad, decision.lane_offset_m)
+
+
+def path_rewards(decision: DecisionRecord, drawn: Sequence[Drawn]) -> list[float]:
+    """consistency of each path that was drawn for the words of a decision step."""
+    if not drawn:
+        return []
+    offsets, parsed, now_mps = decision.samples_lane_offset_m, parse(decision.text), float(decision.speeds_mps[0])
+    assert offsets is not None and len(offsets) == 1 + len(drawn), "the driven path and every drawn one"
+    speeds = [plan_speeds(Plan(path.xy_in_rig_m, path.yaw_rad), now_mps) for path in drawn]
+    return [
+        consistency_reward(parsed, _motion(speed, path.xy_in_rig_m, path.yaw_rad, offset))
+        for path, speed, offset in zip(drawn, speeds, offsets[1:], strict=True)
+    ]
+
+
+def _motion(speeds_mps: np.ndarray, xy: np.ndarray, yaw: np.ndarray, lane_offset_m: np.ndarray) -> PlannedMotion:
+    whole = np.concatenate([np.zeros((1, 2)), xy]), np.concatenate([[0.0], yaw])
+    return PlannedMotion(speeds_mps, *whole, lane_offset_m)

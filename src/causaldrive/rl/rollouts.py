@@ -38,6 +38,16 @@ class Spoken:
     logprobs: np.ndarray  # (len(token_ids),) float32, under the sampling temperature
     chosen: int  # how many of the tokens the policy chose itself: the last one of a truncated text is forced
     chain: np.ndarray | None = None  # (S + 1, 64, 2) states of the flow-SDE, when the decoder is trained
+    given: int = 0  # how many of the first tokens were given and are not to be learnt from
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Another path for the words of a decision: all that was written, and where it leads."""
+
+    spoken: Spoken
+    xy_in_rig_m: np.ndarray  # (64, 2)
+    yaw_rad: np.ndarray  # (64,)
 
 
 @dataclass
@@ -46,6 +56,7 @@ class Rollout:
 
     job: Job
     spoken: list[Spoken] = field(default_factory=list)
+    drawn: list[list[Drawn]] = field(default_factory=list)  # per decision, none unless the policy draws several paths
     result: EpisodeResult | None = None
     failure: str | None = None
 
@@ -100,6 +111,7 @@ def _advance(
     for key, plan in zip(keys, plans, strict=True):
         if isinstance(plan, Plan):
             rollouts[key].spoken.append(spoken_of(seeing[key], plan, policy))
+            rollouts[key].drawn.append(drawn_of(rollouts[key].spoken[-1], plan))
     return pool.advance(list(zip(keys, plans, strict=True)))
 
 
@@ -113,6 +125,26 @@ def spoken_of(observation: Observation, plan: Plan, policy: StudentPolicy) -> Sp
         chosen=len(generated.token_ids) - int(generated.truncated),
         chain=plan.notes.get("chain"),
     )
+
+
+def drawn_of(spoken: Spoken, plan: Plan) -> list[Drawn]:
+    """The other paths that a plan's policy spelt in tokens for the same words."""
+    others: Sequence[Generated] = plan.notes.get("others", ())
+    return [
+        Drawn(
+            Spoken(
+                sample=spoken.sample,
+                token_ids=(*other.token_ids, *other.traj_token_ids),
+                logprobs=np.asarray([*other.logprobs, *other.traj_logprobs], np.float32),
+                chosen=len(other.token_ids) + len(other.traj_token_ids),
+                given=len(other.token_ids),
+            ),
+            other.xyz_in_rig_m[:, :2],
+            other.yaw_rad,
+        )
+        for other in others
+        if other.traj_token_ids
+    ]
 
 
 def _close(rollout: Rollout, reply: EpisodeResult | BrokenScene) -> Rollout:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -23,13 +24,14 @@ from causaldrive.student.decoding import StaticMemory, run_layers
 from causaldrive.student.expert import Offsets
 from causaldrive.student.model import CausalDriveModel, permitted_logprobs
 from causaldrive.student.processor import StudentProcessor
-from causaldrive.student.sampling import RowRandomness, draw_randomness, pick
+from causaldrive.student.sampling import draw_randomness, pick
 from causaldrive.student.statistics import initial_speeds
 from causaldrive.student.tokens import spelling_allowed
 
 MODES = ("flow", "tokens", "text")
 Velocity = Callable[[Tensor, Tensor], Tensor]
 SPELLING_TOKENS = 16  # a way-point in text has at most so many characters
+MEAN_OF, MEAN_TEMPERATURE = 6, 0.6  # the likeliest trajectory in tokens is the mean of so many, drawn so
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def generate(
     noise_temperature: float = 1.0,
     likeliest_first: bool = False,
     greedy_path: bool = False,
+    one_thought: bool = False,
     routes: Sequence[str | None] | None = None,
     guidance: float = 1.0,
 ) -> list[list[Generated]]:
@@ -89,9 +92,12 @@ def generate(
 
     `seed`: one number per sample (a row's result then does not depend on the rows beside it), or one for all, from
     which sample i takes (seed, i). `greedy` writes the likeliest text; trajectories still start from their noise.
-    `greedy_path` draws the expected trajectory for the words that were written: each trajectory token is the bin
-    nearest to the mean of what may come next, and the decoder starts from the middle of the noise. With
-    `likeliest_first` the first of a sample's answers is greedy in both, whatever the others are.
+    `greedy_path` draws the expected trajectory for the words that were written: in tokens the mean of MEAN_OF
+    trajectories, drawn with random numbers that are always the same; the decoder starts from the middle of the noise.
+    The likeliest token again and again brakes or steers for ever, and so does the mean of each next one. With
+    `likeliest_first` the first of a sample's answers is greedy in both, whatever the others are. With `one_thought` all
+    answers of a sample share the words of its first, and `greedy_path` holds for the first alone: the others are other
+    paths for the same words.
     `routes`: one navigation text a sample, or None. With `guidance` other than 1 the decoder follows it more (or less):
     v = (1 - guidance) v_without + guidance v_with, where v_without reads the prompt without routes and the same words.
     `flow_steps` defaults to the checkpoint's. Raises UserError for an unknown mode.
@@ -101,36 +107,38 @@ def generate(
     if not samples:
         return []
     model.eval()
-    row_seeds = _row_seeds(seed, len(samples))
     spelling = SPELLING_TOKENS * model.config.text_waypoints if mode == "text" else 0
-    randomness = draw_randomness(row_seeds, num_samples, max_trace_tokens, spelling)
-    rows = torch.arange(len(samples) * num_samples)
-    likeliest = rows % num_samples == 0 if likeliest_first else torch.zeros(len(rows), dtype=torch.bool)
-    greedy_words, greedy_paths = ((likeliest | all_rows).to(model.device) for all_rows in (greedy, greedy_path))
-    settings = _Settings(1.0 if greedy else temperature, top_p, greedy_words, greedy_paths, max_trace_tokens)
+    randomness = draw_randomness(_row_seeds(seed, len(samples)), num_samples, max_trace_tokens, spelling)
+    first = torch.arange(len(samples) * num_samples, device=model.device) % num_samples == 0
+    settings = _Settings(
+        1.0 if greedy else temperature, top_p, greedy | (first & likeliest_first),
+        (first | (not one_thought)) & greedy_path | (first & likeliest_first), max_trace_tokens,
+    )  # fmt: skip
     batch = processor.prompts(samples, reason, routes).to(model.device)
     path_columns = {"flow": FUTURE_STEPS, "tokens": model.config.tokens_per_future_traj, "text": spelling + 1}[mode]
-    state = _Decoding(model, batch, num_samples, (max_trace_tokens + 1) * reason + path_columns)
+    thoughts = 1 if one_thought else num_samples
+    state = _Decoding(model, batch, thoughts, (max_trace_tokens + 1) * reason + path_columns)
     if reason:
-        state.write_text(randomness, settings)
+        every = num_samples // thoughts
+        state.write_text(randomness.text_uniform[::every], settings.greedy[::every], settings)
+    state.repeat(num_samples // thoughts)
     speeds = initial_speeds(samples, processor.action_space).repeat_interleave(num_samples)
-    noise = torch.where(greedy_paths.cpu().view(-1, 1, 1), 0.0, randomness.noise * noise_temperature)
+    noise = torch.where(settings.greedy_path.cpu().view(-1, 1, 1), 0.0, randomness.noise * noise_temperature)
     if mode == "flow":
         velocity = state.velocity()
         if guidance != 1.0 and routes is not None:
             plain = _Decoding(model, processor.prompts(samples, reason).to(model.device), num_samples, state.room)
             plain.replay(state.token_ids)
             velocity = _guided(plain.velocity(), velocity, guidance)
-        steps = flow_steps or model.config.flow_steps
-        action = flow.integrate(velocity, noise.to(model.device), steps).cpu()
+        action = flow.integrate(velocity, noise.to(model.device), flow_steps or model.config.flow_steps).cpu()
         paths = _integrated(processor, action, speeds, [([], [])] * len(speeds))
     elif mode == "tokens":
-        drawn = state.write_trajectory(randomness, settings)
+        drawn = state.write_trajectory(randomness.traj_uniform, settings)
         bins = np.array([ids for ids, _ in drawn]) - model.config.traj_token_start_idx
         action = torch.from_numpy(processor.future_tokens.decode(bins)).float()
         paths = _integrated(processor, action, speeds, drawn)
     else:
-        paths = _spelt(processor, state.spell(randomness, settings), speeds)
+        paths = _spelt(processor, state.spell(randomness.spelling_uniform, settings), speeds)
     made = _to_generated(processor, state, paths, noise, samples, num_samples)
     return [made[i : i + num_samples] for i in range(0, len(made), num_samples)]
 
@@ -162,18 +170,33 @@ class _Decoding:
         self.logprobs: list[list[float]] = [[] for _ in range(rows)]
         self.truncated = [False] * rows
 
-    def write_text(self, randomness: RowRandomness, settings: _Settings) -> None:
+    def write_text(self, uniform: Tensor, greedy: Tensor, settings: _Settings) -> None:
         """Sample until every row has written `<|traj_future_start|>`; it is forced after `max_trace_tokens` tokens."""
         self.truncated = self._write(
-            self.token_ids, self.logprobs, randomness.text_uniform[:, : settings.max_trace_tokens],
-            self.model.get_buffer("text_allowed"), "traj_future_start", settings.greedy, settings,
+            self.token_ids, self.logprobs, uniform[:, : settings.max_trace_tokens],
+            self.model.get_buffer("text_allowed"), "traj_future_start", greedy, settings,
         )  # fmt: skip
 
-    def spell(self, randomness: RowRandomness, settings: _Settings) -> list[tuple[list[int], list[float]]]:
+    def repeat(self, times: int) -> None:
+        """Every row becomes `times` neighbouring ones that have written the same so far."""
+        if times == 1:
+            return
+        self.logits, self.mask, self.position, self.memory = self._rows(torch.full((len(self.mask),), times))
+        self.token_ids, self.logprobs, self.truncated = (
+            [row for row in part for _ in range(times)] for part in (self.token_ids, self.logprobs, self.truncated)
+        )
+
+    def _rows(self, times: Tensor) -> tuple[Tensor, Tensor, Tensor, StaticMemory]:
+        """What decides how each row goes on, row i `times[i]` (N,) times."""
+        times = times.to(self.mask.device)
+        parts = (part.repeat_interleave(times, 0) for part in (self.logits, self.mask, self.position))
+        return *parts, self.memory.repeated(times)
+
+    def spell(self, uniform: Tensor, settings: _Settings) -> list[tuple[list[int], list[float]]]:
         """Way-points as text per row with their log-probabilities, up to and including `<|traj_future_end|>`."""
         ids, logs = ([[] for _ in self.token_ids] for _ in range(2))
         allowed = torch.from_numpy(spelling_allowed(self.model.config)).to(self.mask.device)
-        self._write(ids, logs, randomness.spelling_uniform, allowed, "traj_future_end", settings.greedy_path, settings)
+        self._write(ids, logs, uniform, allowed, "traj_future_end", settings.greedy_path, settings)
         return list(zip(ids, logs, strict=True))
 
     def _write(
@@ -197,35 +220,39 @@ class _Decoding:
                 return forced or [False] * len(ids)
         raise AssertionError("the stop token was forced")
 
-    def write_trajectory(self, randomness: RowRandomness, settings: _Settings) -> list[tuple[list[int], list[float]]]:
-        """128 future bins per row with their log-probabilities, written after `<|traj_future_start|>`."""
-        count = self.model.config.tokens_per_future_traj
+    def write_trajectory(self, uniform: Tensor, settings: _Settings) -> list[tuple[list[int], list[float]]]:
+        """128 future bins per row with their log-probabilities, written after `<|traj_future_start|>`.
+
+        A row whose path is to be the likeliest draws MEAN_OF paths; its bins are their means, without
+        log-probabilities.
+        """
+        means, device = settings.greedy_path.cpu(), self.mask.device
+        times = torch.where(means, MEAN_OF, 1)
+        owner = torch.arange(len(means)).repeat_interleave(times)
+        chosen = uniform[owner].clone()
+        chosen[means[owner]] = _even(chosen.shape[1]).repeat(int(means.sum()), 1)
+        temperature = torch.where(means, MEAN_TEMPERATURE, settings.temperature)[owner, None].to(device)
+        ids, logs = self._write_bins(times, chosen.to(device), temperature, settings.top_p)
+        total = torch.zeros(len(means), ids.shape[1], dtype=torch.float64).index_add_(0, owner, ids.double())
+        mean_ids = (total / times[:, None]).round().long().tolist()
+        first = (times.cumsum(0) - times).tolist()
+        return [(mean_ids[row], [] if means[row] else logs[at].tolist()) for row, at in enumerate(first)]
+
+    def _write_bins(
+        self, times: Tensor, uniform: Tensor, temperature: Tensor, top_p: float
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Tokens and log-probabilities (M, 128) of M rows: row i of what was written so far `times[i]` times."""
+        self.logits, self.mask, self.position, self.memory = self._rows(times)
         alive = torch.ones(len(self.mask), dtype=torch.bool, device=self.mask.device)
-        expected = settings.greedy_path if bool(settings.greedy_path.any()) else None
         ids, logs = [], []
-        for step in range(count):
-            logprobs = permitted_logprobs(self.logits, self.model.get_buffer("future_allowed"), settings.temperature)
-            uniform = randomness.traj_uniform[:, step].to(alive.device)
-            token = pick(logprobs, uniform, settings.top_p, settings.greedy_path)
-            if expected is not None:
-                token = torch.where(expected, self._middle_bin(), token)
+        for step in range(count := self.model.config.tokens_per_future_traj):
+            logprobs = permitted_logprobs(self.logits, self.model.get_buffer("future_allowed"), temperature)
+            token = pick(logprobs, uniform[:, step], top_p, ~alive)
             ids.append(token)
             logs.append(logprobs.gather(1, token[:, None])[:, 0])
             if step < count - 1:
                 self._feed(token, real=alive)
-        pairs = zip(torch.stack(ids, 1).tolist(), torch.stack(logs, 1).tolist(), strict=True)
-        return [(row, log) for row, log in pairs]
-
-    def _middle_bin(self) -> Tensor:
-        """(N,) the bin nearest to the mean of what may come next.
-
-        Bins are numbers: the likeliest of five hundred is one of many that are almost as likely, and writing it again
-        and again brakes or steers for ever; the mean is where the model expects the car.
-        """
-        permitted = self.model.get_buffer("future_allowed")
-        shares = permitted_logprobs(self.logits, permitted, 1.0).exp()
-        ids = torch.arange(shares.shape[1], device=shares.device, dtype=shares.dtype)
-        return (shares * ids).sum(-1).round().long()
+        return torch.stack(ids, 1).cpu(), torch.stack(logs, 1).cpu()
 
     def replay(self, token_ids: Sequence[Sequence[int]]) -> None:
         """Write the words that other rows wrote."""
@@ -253,6 +280,17 @@ class _Decoding:
         logits = self.model.vlm.lm_head(hidden[:, 0]).float()
         self.logits = torch.where(real[:, None], logits, self.logits)
         self.position = self.position + real
+
+
+@lru_cache
+def _even(columns: int) -> Tensor:
+    """(MEAN_OF, columns) numbers between 0 and 1 that are spread evenly in each column, in an order of its own.
+
+    Their mean is nearer to the expected one than that of as many independent draws.
+    """
+    generator = np.random.default_rng(0)
+    places = np.stack([generator.permutation(MEAN_OF) for _ in range(columns)], axis=1)
+    return torch.from_numpy((places + 0.5) / MEAN_OF)
 
 
 def _record(ids: list[list[int]], logs: list[list[float]], token: Tensor, logprobs: Tensor, done: Tensor) -> None:

@@ -144,6 +144,7 @@ class DecisionRecord:
     yaw_rad: np.ndarray  # (64,)
     lane_offset_m: np.ndarray  # (65,) lateral offset from the route now and along the plan, left positive
     samples_xy_in_rig_m: np.ndarray | None = None
+    samples_lane_offset_m: np.ndarray | None = None  # (K, 65), as `lane_offset_m`
 
 
 @dataclass
@@ -260,13 +261,16 @@ class Episode:
 
     def _record(self, plan: Plan, truth: Explanation) -> None:
         ego = self.world.state.ego
-        path = np.concatenate([np.zeros((1, 2)), plan.xy_in_rig_m])
-        _, offset = project_on_polyline(
-            from_frame(path, ego.xy_in_local_m, ego.yaw_rad), self.world.context.route_xy_in_local_m
-        )
-        speeds = plan_speeds(plan, ego.speed_mps)
-        where = (plan.xy_in_rig_m, plan.yaw_rad, offset, plan.samples_xy_in_rig_m)
+        speeds, samples = plan_speeds(plan, ego.speed_mps), plan.samples_xy_in_rig_m
+        offsets = None if samples is None else np.stack([self._lane_offset(xy) for xy in samples])
+        where = (plan.xy_in_rig_m, plan.yaw_rad, self._lane_offset(plan.xy_in_rig_m), samples, offsets)
         self.decisions.append(DecisionRecord(self.tick, self.world.state.t_us, plan.text, truth, speeds, *where))
+
+    def _lane_offset(self, xy_in_rig_m: np.ndarray) -> np.ndarray:
+        """(65,) lateral offset from the route now and along a path (64, 2)."""
+        ego = self.world.state.ego
+        path = from_frame(np.concatenate([np.zeros((1, 2)), xy_in_rig_m]), ego.xy_in_local_m, ego.yaw_rad)
+        return project_on_polyline(path, self.world.context.route_xy_in_local_m)[1]
 
     def result(self) -> EpisodeResult:
         driven = self.states[self._drive_from :]
