@@ -56,9 +56,9 @@ class Rollout:
 
     job: Job
     spoken: list[Spoken] = field(default_factory=list)
-    drawn: list[list[Drawn]] = field(default_factory=list)  # per decision, none unless the policy draws several paths
     result: EpisodeResult | None = None
     failure: str | None = None
+    drawn: list[list[Drawn]] = field(default_factory=list)  # per decision, none unless the policy draws several paths
 
 
 def jobs_of(specs: Sequence[Spec], group_size: int) -> list[Job]:
