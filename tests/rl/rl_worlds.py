@@ -71,8 +71,10 @@ def straight_plan(speed_mps: float, acceleration_mps2: float = 0.0) -> Plan:
 
 
 def decision(tick: int, plan: Plan, speed_mps: float, text: str, truth: Explanation) -> DecisionRecord:
+    others = plan.samples_xy_in_rig_m
+    offsets = None if others is None else np.pad(others[..., 1], ((0, 0), (1, 0)))  # the road runs along x
     return DecisionRecord(tick, tick * STEP_US, text, truth, plan_speeds(plan, speed_mps), plan.xy_in_rig_m,
-                          plan.yaw_rad, np.zeros(65))  # fmt: skip
+                          plan.yaw_rad, np.zeros(65), others, offsets)  # fmt: skip
 
 
 def episode(states: Sequence[WorldState], events: Sequence[Event] = (), texts: Sequence[str] = (), truth=GO):

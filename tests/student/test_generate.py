@@ -122,6 +122,29 @@ def test_the_first_answer_is_the_likeliest_and_the_others_are_drawn(student, mod
     assert not np.array_equal(one[0].xyz_in_rig_m, drawn[0].xyz_in_rig_m)
 
 
+@pytest.mark.parametrize("mode", ["flow", "tokens"])
+def test_one_thought_has_many_paths(student, mode):
+    """All answers say what a lone one says; with `greedy_path` the first alone takes the likeliest path."""
+    options = {"seed": 3, "mode": mode, "max_trace_tokens": 8, "greedy_path": True}
+    alone = generate(*student, [make_sample(0), make_sample(1)], **options)
+    made = generate(*student, [make_sample(0), make_sample(1)], num_samples=3, one_thought=True, **options)
+    for (one,), several in zip(alone, made, strict=True):
+        assert [other.token_ids for other in several] == [one.token_ids] * 3
+        assert np.allclose(several[0].xyz_in_rig_m, one.xyz_in_rig_m, atol=1e-4)
+        assert not np.allclose(several[1].xyz_in_rig_m, several[2].xyz_in_rig_m, atol=1e-2)
+
+
+def test_the_likeliest_path_in_tokens_is_near_the_mean_of_many(student):
+    model, processor = student
+    drawn = generate(model, processor, [make_sample(0)], num_samples=64, mode="tokens", reason=False)[0]
+    likeliest = generate(model, processor, [make_sample(0)], mode="tokens", reason=False, greedy_path=True)[0][0]
+    bins = np.array([one.traj_token_ids for one in drawn], float)
+    mean = bins.mean(0)
+    off = np.abs(np.array(likeliest.traj_token_ids) - mean).mean()
+    assert off < 0.5 * np.abs(bins - mean).mean()
+    assert likeliest.traj_logprobs == ()
+
+
 def test_an_unknown_mode_is_refused_and_nothing_gives_nothing(student):
     with pytest.raises(UserError, match="Did you mean tokens"):
         generate(*student, [make_sample(0)], mode="token")

@@ -101,7 +101,7 @@ def lessons_of(judged: Sequence[Judged], weights: Weights) -> Lessons:
 
 
 def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
-    """The paths drawn at each decision, compared with each other by whether they do what the words say.
+    """The paths drawn at each decision, compared with each other by how well they do what the words say.
 
         A = b(k) w_consistency A_consistency        within the paths of one decision
 

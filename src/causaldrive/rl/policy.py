@@ -32,9 +32,7 @@ class PolicySettings:
     top_p: float = 0.98
     greedy: bool = False
     greedy_path: bool = False  # the likeliest trajectory for the words that were drawn
-    one_thought: bool = (
-        False  # all samples have the first one's words; greedy_path is for the first alone
-    )
+    one_thought: bool = False  # all samples have the first one's words; greedy_path is for the first alone
     likeliest_first: bool = False  # the sample that is driven is the likeliest in both; the others are drawn
     num_samples: int = 1  # the first is driven, all are kept for pictures
     flow_steps: int = 10

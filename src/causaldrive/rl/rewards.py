@@ -14,12 +14,12 @@ models or advantages.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from causaldrive.ground.words import STEP_S
-from causaldrive.label.consistency import PlannedMotion, judge
+from causaldrive.label.consistency import LIMITS, PlannedMotion, judge
 from causaldrive.label.trace import ParsedTrace, parse
 from causaldrive.rl.rollouts import Drawn
 from causaldrive.worlds.episode import WARM_UP_S, DecisionRecord, EpisodeResult, Plan, plan_speeds
@@ -32,6 +32,8 @@ DECISION_SHARE, CAUSE_SHARE = 0.6, 0.4
 HARM = {"collision": 1.0, "off_road": 1.0, "red_light": 0.7, "wrong_way": 0.7, "speeding": 0.4, "close_encounter": 0.2}
 LOOK_BACK_S = 3.0  # decisions this long before a harmful event share the blame
 FADE_PER_S = 0.8  # share of the harm that is left per second between decision and event
+PATH_BANDS_M = (0.3, 0.6, 1.2, 2.4)
+_PATH_LIMITS = tuple(replace(LIMITS, keep_band_m=band_m) for band_m in PATH_BANDS_M)
 RULE_FACTOR = 0.5  # what is left of an episode's drive reward after a broken rule
 
 
@@ -170,16 +172,28 @@ def motion_of(decision: DecisionRecord) -> PlannedMotion:
 
 
 def path_rewards(decision: DecisionRecord, drawn: Sequence[Drawn]) -> list[float]:
-    """consistency of each path that was drawn for the words of a decision step."""
+    """How well each path that was drawn for the words of a decision step does what they say.
+
+        r = share of PATH_BANDS_M with which it is consistent
+
+    The band is how far a path may leave a lane that it is to keep: with one alone all paths of a hard place would be
+    equally wrong, and those of an easy one equally right.
+    """
     if not drawn:
         return []
     offsets, parsed, now_mps = decision.samples_lane_offset_m, parse(decision.text), float(decision.speeds_mps[0])
     assert offsets is not None and len(offsets) == 1 + len(drawn), "the driven path and every drawn one"
     speeds = [plan_speeds(Plan(path.xy_in_rig_m, path.yaw_rad), now_mps) for path in drawn]
     return [
-        consistency_reward(parsed, _motion(speed, path.xy_in_rig_m, path.yaw_rad, offset))
+        _graded(parsed, _motion(speed, path.xy_in_rig_m, path.yaw_rad, offset))
         for path, speed, offset in zip(drawn, speeds, offsets[1:], strict=True)
     ]
+
+
+def _graded(parsed: ParsedTrace, motion: PlannedMotion) -> float:
+    if not is_readable(parsed):
+        return 0.0
+    return float(np.mean([judge(parsed, motion, limits).consistent for limits in _PATH_LIMITS]))
 
 
 def _motion(speeds_mps: np.ndarray, xy: np.ndarray, yaw: np.ndarray, lane_offset_m: np.ndarray) -> PlannedMotion:

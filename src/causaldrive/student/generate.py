@@ -31,7 +31,7 @@ from causaldrive.student.tokens import spelling_allowed
 MODES = ("flow", "tokens", "text")
 Velocity = Callable[[Tensor, Tensor], Tensor]
 SPELLING_TOKENS = 16  # a way-point in text has at most so many characters
-MEAN_OF, MEAN_TEMPERATURE = 6, 0.6  # the likeliest trajectory in tokens is the mean of so many, drawn so
+MEAN_OF, MEAN_TEMPERATURE = 3, 0.6  # the likeliest trajectory in tokens is the mean of so many, drawn so
 
 
 @dataclass(frozen=True)
@@ -223,36 +223,42 @@ class _Decoding:
     def write_trajectory(self, uniform: Tensor, settings: _Settings) -> list[tuple[list[int], list[float]]]:
         """128 future bins per row with their log-probabilities, written after `<|traj_future_start|>`.
 
-        A row whose path is to be the likeliest draws MEAN_OF paths; its bins are their means, without
-        log-probabilities.
+        A row whose path is to be the likeliest draws MEAN_OF paths and takes the mean of what each expected next,
+        without log-probabilities: E[a_t] = E[E[a_t | a_<t]].
         """
         means, device = settings.greedy_path.cpu(), self.mask.device
         times = torch.where(means, MEAN_OF, 1)
         owner = torch.arange(len(means)).repeat_interleave(times)
-        chosen = uniform[owner].clone()
-        chosen[means[owner]] = _even(chosen.shape[1]).repeat(int(means.sum()), 1)
+        numbers = uniform[owner].clone()
+        numbers[means[owner]] = _even(numbers.shape[1]).repeat(int(means.sum()), 1)
         temperature = torch.where(means, MEAN_TEMPERATURE, settings.temperature)[owner, None].to(device)
-        ids, logs = self._write_bins(times, chosen.to(device), temperature, settings.top_p)
-        total = torch.zeros(len(means), ids.shape[1], dtype=torch.float64).index_add_(0, owner, ids.double())
-        mean_ids = (total / times[:, None]).round().long().tolist()
-        first = (times.cumsum(0) - times).tolist()
-        return [(mean_ids[row], [] if means[row] else logs[at].tolist()) for row, at in enumerate(first)]
+        ids, logs, expected = self._write_bins(times, numbers.to(device), temperature, settings.top_p)
+        total = torch.zeros(len(means), ids.shape[1]).index_add_(0, owner, expected)
+        mean_ids = (total / times[:, None]).round().long()
+        first = times.cumsum(0) - times
+        chosen = torch.where(means[:, None], mean_ids, ids[first]).tolist()
+        kept = [[] if mean else logs[at].tolist() for mean, at in zip(means.tolist(), first.tolist(), strict=True)]
+        return list(zip(chosen, kept, strict=True))
 
     def _write_bins(
         self, times: Tensor, uniform: Tensor, temperature: Tensor, top_p: float
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Tokens and log-probabilities (M, 128) of M rows: row i of what was written so far `times[i]` times."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Row i of what was written so far goes on `times[i]` times: drawn tokens (M, 128) of these M rows, their
+        log-probabilities, and the mean of what might have come at each place."""
         self.logits, self.mask, self.position, self.memory = self._rows(times)
         alive = torch.ones(len(self.mask), dtype=torch.bool, device=self.mask.device)
-        ids, logs = [], []
+        permitted = self.model.get_buffer("future_allowed")
+        bins = torch.arange(len(permitted), device=alive.device, dtype=torch.float32)
+        ids, logs, means = [], [], []
         for step in range(count := self.model.config.tokens_per_future_traj):
-            logprobs = permitted_logprobs(self.logits, self.model.get_buffer("future_allowed"), temperature)
+            logprobs = permitted_logprobs(self.logits, permitted, temperature)
             token = pick(logprobs, uniform[:, step], top_p, ~alive)
             ids.append(token)
             logs.append(logprobs.gather(1, token[:, None])[:, 0])
+            means.append(permitted_logprobs(self.logits, permitted, 1.0).exp() @ bins)
             if step < count - 1:
                 self._feed(token, real=alive)
-        return torch.stack(ids, 1).cpu(), torch.stack(logs, 1).cpu()
+        return tuple(torch.stack(part, 1).cpu() for part in (ids, logs, means))  # type: ignore[return-value]
 
     def replay(self, token_ids: Sequence[Sequence[int]]) -> None:
         """Write the words that other rows wrote."""

@@ -1,0 +1,130 @@
+"""Paths that are drawn for one thought: what they are worth, what is learnt from them, and what stays as it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rl_worlds import GO, SENTENCES, START_MPS, ToyPool, decision, straight_plan, toy_sample
+
+from causaldrive.ground.errors import UserError
+from causaldrive.rl.advantages import Judged, Lesson, Weights, path_lessons
+from causaldrive.rl.config import RlConfig
+from causaldrive.rl.learner import Learner, chosen_mask, spread
+from causaldrive.rl.policy import PolicySettings, StudentPolicy
+from causaldrive.rl.rewards import StepRewards, path_rewards
+from causaldrive.rl.rollouts import Drawn, Job, Rollout, Spoken, jobs_of, roll
+from causaldrive.student import checkpoint
+from causaldrive.worlds.episode import DriveSettings, EpisodeResult
+from causaldrive.worlds.scenes import draw_specs
+
+SETTINGS = DriveSettings(duration_s=3.1)
+ONLY_PATHS = Weights(0.0, 0.0, 1.0)
+
+
+def drawn(offset_m: float, given: int = 2) -> Drawn:
+    """A path at steady speed that has left the lane's centre by so much after three seconds."""
+    t_s = np.arange(1, 65) * 0.1
+    xy = np.stack([START_MPS * t_s, offset_m * t_s / 3], axis=1)
+    spoken = Spoken(toy_sample(False), (1, 2, 3, 4), np.zeros(4, np.float32), 4, given=given)
+    return Drawn(spoken, xy, np.full(64, np.arctan2(offset_m / 3, START_MPS)))
+
+
+def judged(*offsets_m: float, text: str = SENTENCES[1]) -> Judged:
+    """One decision with a path of its own that keeps the lane, and other paths drawn beside it."""
+    plan = straight_plan(START_MPS)
+    paths = [drawn(offset) for offset in offsets_m]
+    all_xy = np.stack([plan.xy_in_rig_m, *(path.xy_in_rig_m for path in paths)])
+    made = decision(16, replace(plan, samples_xy_in_rig_m=all_xy), START_MPS, text, GO)
+    result = EpisodeResult(draw_specs(1, 500_000)[0], [], [made], [], None)
+    rollout = Rollout(Job(0, 0, result.spec), [paths[0].spoken], result, drawn=[paths])
+    return Judged(rollout, 0, StepRewards(0.0, 0.0, 1.0, 5, True))
+
+
+def rewards_of(one: Judged) -> list[float]:
+    assert one.rollout.result is not None
+    return path_rewards(one.rollout.result.decisions[0], one.rollout.drawn[0])
+
+
+def test_a_path_is_worth_whether_it_does_what_the_words_say():
+    assert rewards_of(judged(0.0, 0.5, 0.9, -2.0, 4.0)) == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert rewards_of(judged(0.0, 1.5, text="nothing that can be read")) == [0.0, 0.0]
+
+
+def test_the_path_that_keeps_to_the_words_gains_the_other_loses():
+    found = path_lessons([judged(0.0, 1.5)], ONLY_PATHS).rows
+    assert [np.sign(row.advantage) for row in found] == [1.0, -1.0]
+    assert sum(row.advantage for row in found) == pytest.approx(0.0)
+    doubled = path_lessons([judged(0.0, 1.5)], Weights(5.0, 5.0, 2.0)).rows
+    assert doubled[0].advantage == pytest.approx(2 * found[0].advantage)
+
+
+def test_paths_that_are_all_alike_teach_nothing_and_are_counted():
+    found = path_lessons([judged(0.0, 0.1), judged(2.0, 2.2)], ONLY_PATHS)
+    assert found.rows == [] and found.without_variance == 4
+
+
+# --- with a student --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def learner(student: Path) -> Learner:
+    config = RlConfig(student, student.parent / "out", mode="tokens", part="words", paths=3, minibatch=100, epochs=4,
+                      temperature=0.8, kl_weight=0.0, clip_low=10.0, clip_high=10.0, learning_rate=1e-2)  # fmt: skip
+    config.validate()
+    return Learner(*checkpoint.load(student), config)
+
+
+def rollouts_of(learner: Learner) -> list[Rollout]:
+    settings = PolicySettings(mode="tokens", temperature=0.8, top_p=1.0, num_samples=4, one_thought=True,
+                              greedy_path=True)  # fmt: skip
+    policy = StudentPolicy(learner.model, learner.processor, settings)
+    return roll(jobs_of(draw_specs(2, 500_000), 2), policy, ToyPool(SETTINGS), 8, "test")  # type: ignore[arg-type]
+
+
+def test_every_decision_keeps_its_other_paths_for_the_same_words(learner):
+    for rollout in rollouts_of(learner):
+        assert len(rollout.drawn) == len(rollout.spoken) == 3
+        for spoken, others in zip(rollout.spoken, rollout.drawn, strict=True):
+            assert len(others) == 3
+            assert all(path.spoken.token_ids[: path.spoken.given] == spoken.token_ids for path in others)
+            assert all(len(path.spoken.token_ids) == len(path.spoken.logprobs) for path in others)
+
+
+def path_rows(learner: Learner, advantage: float) -> list[Lesson]:
+    return [Lesson(path.spoken, (index,), advantage)
+            for index, rollout in enumerate(rollouts_of(learner)) for path in rollout.drawn[0]]  # fmt: skip
+
+
+def logprobs(learner: Learner, rows: list[Lesson]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    with torch.no_grad():
+        batch, new = learner.logprobs(rows)
+    mask = chosen_mask(batch, [(row.spoken.given, row.spoken.chosen) for row in rows])
+    return new, spread([row.spoken.logprobs for row in rows], batch.completion_mask), mask
+
+
+def test_the_trainer_recomputes_the_logprobs_of_drawn_paths(learner):
+    rows = path_rows(learner, 1.0)
+    new, old, mask = logprobs(learner, rows)
+    assert mask.sum(1).tolist() == [learner.model.config.tokens_per_future_traj] * len(rows)
+    assert (new - old)[mask].abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+def test_a_path_becomes_likelier_when_it_is_worth_it_and_words_stay(learner, advantage):
+    rows = path_rows(learner, advantage)
+    head, start = learner.model.vlm.lm_head.weight, learner.model.config.traj_token_start_idx
+    before = head.detach().clone()
+    learner.learn(rows)
+    new, old, mask = logprobs(learner, rows)
+    assert ((new - old)[mask].exp().mean().item() - 1.0) * advantage > 1e-4
+    assert torch.equal(head[:start], before[:start])  # text stands before the bins
+
+
+@pytest.mark.parametrize(("changes", "said"), [({"paths": 1}, "paths is 1"), ({"mode": "flow"}, "paths is 3")])
+def test_paths_that_cannot_be_compared_are_refused(learner, changes, said):
+    with pytest.raises(UserError, match=said):
+        replace(learner.config, **changes).validate()
