@@ -125,7 +125,7 @@ def test_the_trainer_recomputes_the_samplers_logprobs(student, temperature):
     old = spread([row.spoken.logprobs for row in rows], batch.completion_mask)
     assert (new - old)[batch.completion_mask].abs().max() < 1e-4
     assert new[~batch.completion_mask].abs().max() == 0
-    mask = chosen_mask(batch, [(0, row.spoken.chosen) for row in rows])
+    mask = chosen_mask(batch, [row.spoken for row in rows])
     for b, row in enumerate(rows):
         chosen = list(row.spoken.token_ids[: row.spoken.chosen])
         assert batch.input_ids[b][mask[b]].tolist() == chosen

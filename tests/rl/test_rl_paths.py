@@ -44,19 +44,22 @@ def judged(*offsets_m: float, text: str = SENTENCES[1]) -> Judged:
     return Judged(rollout, 0, StepRewards(0.0, 0.0, 1.0, 5, True))
 
 
-def rewards_of(one: Judged) -> list[float]:
+def rewards_of(one: Judged) -> np.ndarray:
     assert one.rollout.result is not None
     return path_rewards(one.rollout.result.decisions[0], one.rollout.drawn[0])
 
 
 def test_a_path_is_worth_whether_it_does_what_the_words_say():
-    assert rewards_of(judged(0.0, 0.5, 0.9, -2.0, 4.0)) == [1.0, 0.75, 0.5, 0.25, 0.0]
-    assert rewards_of(judged(0.0, 1.5, text="nothing that can be read")) == [0.0, 0.0]
+    found = rewards_of(judged(0.0, 0.5, 0.9, -2.0, 4.0))
+    assert found[:, 1].tolist() == [1.0, 0.75, 0.5, 0.25, 0.0] and found[:, 0].all()
+    assert not rewards_of(judged(0.0, 1.5, text=SENTENCES[0]))[:, 0].any()  # "stop", and it drives on
+    assert not rewards_of(judged(0.0, 1.5, text="nothing that can be read")).any()
 
 
-def test_the_path_that_keeps_to_the_words_gains_the_other_loses():
+def test_the_path_that_keeps_to_the_words_gains_the_other_loses_in_what_it_says_of_that_axis():
     found = path_lessons([judged(0.0, 1.5)], ONLY_PATHS).rows
     assert [np.sign(row.advantage) for row in found] == [1.0, -1.0]
+    assert [(row.spoken.given, row.spoken.every) for row in found] == [(3, 2)] * 2  # curvature alone
     assert sum(row.advantage for row in found) == pytest.approx(0.0)
     doubled = path_lessons([judged(0.0, 1.5)], Weights(5.0, 5.0, 2.0)).rows
     assert doubled[0].advantage == pytest.approx(2 * found[0].advantage)
@@ -64,7 +67,7 @@ def test_the_path_that_keeps_to_the_words_gains_the_other_loses():
 
 def test_paths_that_are_all_alike_teach_nothing_and_are_counted():
     found = path_lessons([judged(0.0, 0.1), judged(2.0, 2.2)], ONLY_PATHS)
-    assert found.rows == [] and found.without_variance == 4
+    assert found.rows == [] and found.without_variance == 8
 
 
 # --- with a student --------------------------------------------------------------------------------------------------
@@ -102,7 +105,7 @@ def path_rows(learner: Learner, advantage: float) -> list[Lesson]:
 def logprobs(learner: Learner, rows: list[Lesson]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     with torch.no_grad():
         batch, new = learner.logprobs(rows)
-    mask = chosen_mask(batch, [(row.spoken.given, row.spoken.chosen) for row in rows])
+    mask = chosen_mask(batch, [row.spoken for row in rows])
     return new, spread([row.spoken.logprobs for row in rows], batch.completion_mask), mask
 
 

@@ -42,7 +42,9 @@ class Lesson:
     """One decision to learn from."""
 
     spoken: Spoken
-    group: tuple[int, ...]  # (scene, decision index; -1 where the whole scene is the group), a path's with its member
+    group: tuple[
+        int, ...
+    ]  # (scene, decision index; -1 where the whole scene is the group), a path's with its member and axis
     advantage: float
 
 
@@ -103,9 +105,11 @@ def lessons_of(judged: Sequence[Judged], weights: Weights) -> Lessons:
 def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
     """The paths drawn at each decision, compared with each other by how well they do what the words say.
 
-        A = b(k) w_consistency A_consistency        within the paths of one decision
+        A(axis) = b(k) w_consistency A_consistency(axis)        within the paths of one decision
 
-    All of them were drawn from one place for the same words, so nothing but the path can make the difference.
+    All of them were drawn from one place for the same words, so nothing but the path can make the difference. Tokens of
+    acceleration answer for the longitudinal axis and those of curvature for the lateral one: rewarded for the whole, a
+    path keeps to its lane by not getting far.
     """
     lift = balancing([one.truth_class for one in judged], weights.balance)
     rows, dumb = [], 0
@@ -113,11 +117,16 @@ def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
         drawn = one.rollout.drawn[one.index] if one.rollout.drawn else []
         assert one.rollout.result is not None
         rewards = path_rewards(one.rollout.result.decisions[one.index], drawn)
-        group = (one.rollout.job.scene, one.index, one.rollout.job.member)
-        found = b * weights.consistency * normalised(rewards, [group] * len(rewards))
-        taught = [Lesson(d.spoken, group, float(a)) for d, a in zip(drawn, found, strict=True) if abs(a) > _NOTHING]
-        rows += taught
-        dumb += len(drawn) - len(taught)
+        for axis in range(rewards.shape[1]):
+            group = (one.rollout.job.scene, one.index, one.rollout.job.member, axis)
+            found = b * weights.consistency * normalised(rewards[:, axis], [group] * len(rewards))
+            taught = [
+                Lesson(path.of_axis(axis), group, float(a))
+                for path, a in zip(drawn, found, strict=True)
+                if abs(a) > _NOTHING
+            ]
+            rows += taught
+            dumb += len(drawn) - len(taught)
     return Lessons(rows, dumb)
 
 

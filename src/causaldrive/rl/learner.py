@@ -25,6 +25,7 @@ from causaldrive.rl.decoder import chain_logprobs
 from causaldrive.rl.flow_sde import sde_steps
 from causaldrive.rl.objectives import Bounds, Logprobs, Objective, grpo, softmax_likelihood, softmax_weights
 from causaldrive.rl.parts import choose_parts, copy_of, learnt
+from causaldrive.rl.rollouts import Spoken
 from causaldrive.rl.speech import Below, below_last_layer, speech_logprobs
 from causaldrive.sft.state import TrainState
 from causaldrive.student.batches import CompletionBatch, TrainingBatch
@@ -79,7 +80,7 @@ class Learner:
         return {key: float(np.mean([row[key] for row in found])) if found else 0.0 for key in keys} | {
             "optimizer_steps": len(found),
             "entropy": entropy_estimate(lessons),
-            "tokens": sum(lesson.spoken.chosen - lesson.spoken.given for lesson in lessons),
+            "tokens": sum(len(_learnt_logprobs(lesson.spoken)) for lesson in lessons),
         }
 
     def logprobs(self, lessons: Sequence[Lesson]) -> tuple[CompletionBatch, Tensor]:
@@ -126,7 +127,7 @@ class Learner:
             weights=torch.tensor(weights, dtype=torch.float32, device=self.model.device),
             old=spread([lesson.spoken.logprobs for lesson in lessons], batch.completion_mask),
             reference=reference,
-            mask=chosen_mask(batch, [(lesson.spoken.given, lesson.spoken.chosen) for lesson in lessons]),
+            mask=chosen_mask(batch, [lesson.spoken for lesson in lessons]),
             chain_old=chain_old,
             chain_reference=chain_reference,
         )
@@ -223,14 +224,19 @@ def spread(values: Sequence[np.ndarray], completion_mask: Tensor) -> Tensor:
     return out
 
 
-def chosen_mask(batch: CompletionBatch, chosen: Sequence[tuple[int, int]]) -> Tensor:
-    """(B, T) tokens that the policy chose itself: of each row's written ones those from `first` up to `stop`."""
+def chosen_mask(batch: CompletionBatch, rows: Sequence[Spoken]) -> Tensor:
+    """(B, T) tokens that the policy chose itself and is to learn from."""
     place = batch.completion_mask.long().cumsum(dim=1) - 1
-    first, stop = torch.tensor(list(chosen), device=place.device).reshape(-1, 2, 1).unbind(1)
-    return batch.completion_mask & (place >= first) & (place < stop)
+    limits = [(row.given, row.chosen, row.every) for row in rows]
+    first, stop, every = torch.tensor(limits, device=place.device).reshape(-1, 3, 1).unbind(1)
+    return batch.completion_mask & (place >= first) & (place < stop) & ((place - first) % every == 0)
+
+
+def _learnt_logprobs(spoken: Spoken) -> np.ndarray:
+    return spoken.logprobs[spoken.given : spoken.chosen : spoken.every]
 
 
 def entropy_estimate(lessons: Sequence[Lesson]) -> float:
     """-mean log-probability of the sampled tokens, in nats per token: unbiased for the entropy at that temperature."""
-    values = [x.spoken.logprobs[x.spoken.given : x.spoken.chosen] for x in lessons if x.spoken.chosen]
+    values = [_learnt_logprobs(lesson.spoken) for lesson in lessons if lesson.spoken.chosen]
     return float(-np.concatenate(values).mean()) if values else 0.0

@@ -2,9 +2,10 @@
 
 `speech` (default) changes only what stands after the last layer's keys and values: its query and output projections,
 its MLP, the final norm and the language head. The decoder reads keys and values alone, so for given words its input,
-and with it the driving, stays bit for bit what supervised learning made it; learning changes which words are chosen,
-and the driving through them. `words` changes the language head alone: the rows of trajectory
-tokens are barred while text is written and get no gradient, so a student that drives by tokens drives as before too.
+and with it the driving by `flow`, stays bit for bit what supervised learning made it; learning changes which words are
+chosen, and the driving through them. Driving by `tokens` is spoken, so it changes too, and is learnt with `paths`.
+`words` changes the language head alone: the rows of trajectory tokens are barred while text is written and get no
+gradient, so without `paths` a student that drives by tokens drives as before too.
 `language` changes the whole language model: more reach, but the decoder's input shifts under it, so an anchor of
 supervised samples is needed. Vision always stays. Knows nothing of losses.
 """

@@ -171,29 +171,30 @@ def motion_of(decision: DecisionRecord) -> PlannedMotion:
     return _motion(decision.speeds_mps, decision.xy_in_rig_m, decision.yaw_rad, decision.lane_offset_m)
 
 
-def path_rewards(decision: DecisionRecord, drawn: Sequence[Drawn]) -> list[float]:
-    """How well each path that was drawn for the words of a decision step does what they say.
+def path_rewards(decision: DecisionRecord, drawn: Sequence[Drawn]) -> np.ndarray:
+    """(K, 2) how well each path that was drawn for the words of a decision step does what they say, by axis.
 
-        r = share of PATH_BANDS_M with which it is consistent
+        longitudinal = 1 if its speed agrees, else 0        lateral = share of PATH_BANDS_M with which its course agrees
 
     The band is how far a path may leave a lane that it is to keep: with one alone all paths of a hard place would be
     equally wrong, and those of an easy one equally right.
     """
     if not drawn:
-        return []
+        return np.zeros((0, 2))
     offsets, parsed, now_mps = decision.samples_lane_offset_m, parse(decision.text), float(decision.speeds_mps[0])
     assert offsets is not None and len(offsets) == 1 + len(drawn), "the driven path and every drawn one"
     speeds = [plan_speeds(Plan(path.xy_in_rig_m, path.yaw_rad), now_mps) for path in drawn]
-    return [
-        _graded(parsed, _motion(speed, path.xy_in_rig_m, path.yaw_rad, offset))
+    return np.array([
+        _by_axis(parsed, _motion(speed, path.xy_in_rig_m, path.yaw_rad, offset))
         for path, speed, offset in zip(drawn, speeds, offsets[1:], strict=True)
-    ]
+    ])  # fmt: skip
 
 
-def _graded(parsed: ParsedTrace, motion: PlannedMotion) -> float:
+def _by_axis(parsed: ParsedTrace, motion: PlannedMotion) -> tuple[float, float]:
     if not is_readable(parsed):
-        return 0.0
-    return float(np.mean([judge(parsed, motion, limits).consistent for limits in _PATH_LIMITS]))
+        return 0.0, 0.0
+    found = [judge(parsed, motion, limits) for limits in _PATH_LIMITS]
+    return float(found[0].longitudinal is True), float(np.mean([one.lateral is True for one in found]))
 
 
 def _motion(speeds_mps: np.ndarray, xy: np.ndarray, yaw: np.ndarray, lane_offset_m: np.ndarray) -> PlannedMotion:

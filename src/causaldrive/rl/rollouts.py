@@ -8,7 +8,7 @@ or a policy that raises or stalls makes a rollout with a failure, counted apart.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class Spoken:
     chosen: int  # how many of the tokens the policy chose itself: the last one of a truncated text is forced
     chain: np.ndarray | None = None  # (S + 1, 64, 2) states of the flow-SDE, when the decoder is trained
     given: int = 0  # how many of the first tokens were given and are not to be learnt from
+    every: int = 1  # of the others, every so manieth is to be learnt from
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class Drawn:
     spoken: Spoken
     xy_in_rig_m: np.ndarray  # (64, 2)
     yaw_rad: np.ndarray  # (64,)
+
+    def of_axis(self, axis: int) -> Spoken:
+        """What was spoken of acceleration (0) or of curvature (1): they take turns."""
+        return replace(self.spoken, given=self.spoken.given + axis, every=2)
 
 
 @dataclass
