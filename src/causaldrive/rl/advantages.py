@@ -44,7 +44,7 @@ class Lesson:
     spoken: Spoken
     group: tuple[
         int, ...
-    ]  # (scene, decision index; -1 where the whole scene is the group), a path's with its member and axis
+    ]  # (scene, decision index; -1 where the whole scene is the group), a path's: member and axis too
     advantage: float
 
 
