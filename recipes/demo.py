@@ -64,7 +64,7 @@ def until_student(run: Path, train_scenes: str, test_scenes: str, seed: int) -> 
     train, test = f"{run}/record", f"{run}/record-test"
     return [
         ("record", ["worlds", "record", "--out", train, "--scenes", train_scenes, "--first-seed", str(TRAIN_SEED),
-                    "--disturb", "0.4", "--late", "0.4"]),
+                    "--disturb", "0.4", "--late", "0.4", "--camera-hz", "5"]),
         ("record-test", ["worlds", "record", "--out", test, "--scenes", test_scenes, "--first-seed", str(TEST_SEED),
                          "--disturb", "0"]),
         ("label", ["label", "--recordings", train, "--out", f"{run}/label", "--teacher", "expert", "--every-s", "0.5"]),
