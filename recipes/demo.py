@@ -18,15 +18,22 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
 from meter import MemoryMeter
 
 Step = tuple[str, list[str]]  # name and words of a command
+Group = tuple[tuple[str, ...], ...]  # chains of steps, by name: they run side by side, each in its own order
 
 TRAIN_SCENES, TEST_SCENES = 320, 36
 EYES_STEPS, SFT_STEPS, RL_ROUNDS = 900, 560, 4
+BESIDE: tuple[Group, ...] = (
+    (("record-test", "label-test"), ("see",)),
+    (("sft-trajectory",), ("sft-coc",)),
+)
 TRAIN_SEED, RL_SEED, TEST_SEED, DRIVE_SEED = 0, 500_000, 2_000_000, 2_100_000
 
 
@@ -64,14 +71,14 @@ def until_student(run: Path, train_scenes: str, test_scenes: str, seed: int) -> 
     train, test = f"{run}/record", f"{run}/record-test"
     return [
         ("record", ["worlds", "record", "--out", train, "--scenes", train_scenes, "--first-seed", str(TRAIN_SEED),
-                    "--disturb", "0.4", "--late", "0.4"]),
-        ("record-test", ["worlds", "record", "--out", test, "--scenes", test_scenes, "--first-seed", str(TEST_SEED),
-                         "--disturb", "0"]),
+                    "--disturb", "0.4", "--late", "0.4", "--camera-hz", "5"]),
         ("label", ["label", "--recordings", train, "--out", f"{run}/label", "--teacher", "expert", "--every-s", "0.5"]),
-        ("label-test", ["label", "--recordings", test, "--out", f"{run}/label-test", "--teacher", "expert",
-                        "--every-s", "1.0"]),
         ("student", ["student", "build", "--preset", "tiny", "--recordings", train, "--labels", f"{run}/label",
                      "--out", f"{run}/student", "--seed", str(seed)]),
+        ("record-test", ["worlds", "record", "--out", test, "--scenes", test_scenes, "--first-seed", str(TEST_SEED),
+                         "--disturb", "0", "--workers", "1"]),
+        ("label-test", ["label", "--recordings", test, "--out", f"{run}/label-test", "--teacher", "expert",
+                        "--every-s", "1.0", "--workers", "1"]),
     ]  # fmt: skip
 
 
@@ -84,20 +91,21 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     steps = chain(arguments.run, arguments.seed, arguments.size)
-    return run_chain(steps, arguments.run, beside=("sft-trajectory", "sft-coc"))
+    return run_chain(steps, arguments.run, beside=BESIDE)
 
 
-def run_chain(steps: list[Step], run: Path, beside: tuple[str, ...] = (), report: str = "report") -> int:
+def run_chain(steps: list[Step], run: Path, beside: Sequence[Group] = (), report: str = "report") -> int:
     """Run the steps in order; stop at the first that fails. Times and peak memory go to cost.json.
 
-    Steps named in `beside` that follow each other run side by side, a thread each: two small trainings on two cores
-    are done in two thirds of the time that they take one after the other on both.
+    The chains of a group in `beside`, whose steps follow each other in `steps`, run side by side, a thread each: two
+    small trainings on two cores are done in two thirds of the time that they take one after the other on both.
     """
+    group_of = {name: number for number, group in enumerate(beside) for names in group for name in names}
     run.mkdir(parents=True, exist_ok=True)
     cost_path = run / "cost.json"
     cost = json.loads(cost_path.read_text()) if cost_path.exists() else {}
     done = 0
-    for _, wave in groupby(steps, key=lambda step: "beside" if step[0] in beside else step[0]):
+    for _, wave in groupby(steps, key=lambda step: group_of.get(step[0], step[0])):
         together = list(wave)
         for name, words in together:
             done += 1
@@ -105,7 +113,7 @@ def run_chain(steps: list[Step], run: Path, beside: tuple[str, ...] = (), report
         finished = all(_finished(Path(words[words.index("--out") + 1])) for _, words in together)
         started = time.monotonic()
         with MemoryMeter() as meter:
-            failed = _run_together(together)
+            failed, own_s = _run_together(_chains(together, beside))
         if failed:
             name, status = failed
             print(f"{name} ended with status {status}; mend what it says and run the same command again.")
@@ -114,6 +122,8 @@ def run_chain(steps: list[Step], run: Path, beside: tuple[str, ...] = (), report
         if not finished:  # finished stages that only say so keep the cost of their real run
             names = " and ".join(name for name, _ in together)
             cost[names] = {"seconds": round(seconds, 1), "peak_memory_mib": round(meter.peak_mib)}
+            if len(together) > 1:
+                cost[names]["own_seconds"] = own_s
         cost_path.write_text(json.dumps(cost, indent=2) + "\n")
     total = sum(step["seconds"] for step in cost.values())
     peak = max(step["peak_memory_mib"] for step in cost.values())
@@ -122,13 +132,33 @@ def run_chain(steps: list[Step], run: Path, beside: tuple[str, ...] = (), report
     return 0
 
 
-def _run_together(steps: list[Step]) -> tuple[str, int] | None:
-    """Name and status of the first step that failed; None when all went well."""
-    threads = {"OMP_NUM_THREADS": "1"} if len(steps) > 1 else {}
+def _chains(steps: list[Step], beside: Sequence[Group]) -> list[list[Step]]:
+    """The steps of one wave as the chains of their group that have any; a step of no group is a chain alone."""
+    chains = [names for group in beside for names in group if any(name in names for name, _ in steps)]
+    return [[step for step in steps if step[0] in names] for names in chains] or [steps]
+
+
+def _run_together(chains: list[list[Step]]) -> tuple[tuple[str, int] | None, dict[str, float]]:
+    """Name and status of the first step that failed (None when all went well), and the seconds of each.
+
+    A chain ends where a step of it fails.
+    """
+    own_s: dict[str, float] = {}
+    threads = {"OMP_NUM_THREADS": "1"} if len(chains) > 1 else {}
     command = [sys.executable, "-m", "causaldrive.cli"]
-    running = [(name, subprocess.Popen([*command, *words], env=os.environ | threads)) for name, words in steps]
-    ended = [(name, process.wait()) for name, process in running]
-    return next(((name, status) for name, status in ended if status), None)
+
+    def run_one(steps: list[Step]) -> tuple[str, int] | None:
+        for name, words in steps:
+            started = time.monotonic()
+            status = subprocess.run([*command, *words], env=os.environ | threads).returncode
+            own_s[name] = round(time.monotonic() - started, 1)
+            if status:
+                return name, status
+        return None
+
+    with ThreadPoolExecutor(len(chains)) as pool:
+        ended = list(pool.map(run_one, chains))
+    return next((failed for failed in ended if failed), None), own_s
 
 
 def _finished(out: Path) -> bool:

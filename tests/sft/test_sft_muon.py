@@ -1,4 +1,4 @@
-"""Muon: orthogonal updates, the same as torch's own up to its bfloat16, and a step that lowers a loss."""
+"""Muon: orthogonal updates, the same as torch's own up to its bfloat16, blocks apart, a step that lowers a loss."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from causaldrive.sft.muon import Muon, orthogonal
+from causaldrive.sft.optim import hidden_groups
+from causaldrive.student import checkpoint
 
 
 @given(st.integers(2, 24), st.integers(2, 24), st.integers(0, 1000))
@@ -57,3 +59,43 @@ def test_it_learns():
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.05 * losses[0]
+
+
+@given(st.sampled_from([(6, 8, 4), (12, 6, 2), (5, 15, 3), (4, 16, 2)]), st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_blocks_step_as_the_matrices_that_they_are(size, seed):
+    """Two steps of one matrix in blocks are two steps of its blocks as parameters of their own."""
+    rows, columns, blocks = size
+    draw = torch.Generator().manual_seed(seed)
+    joined = nn.Parameter(torch.randn(rows, columns, generator=draw))
+    apart = [nn.Parameter(part.clone()) for part in joined.detach().chunk(blocks, dim=1)]
+    options = {"lr": 1e-2, "weight_decay": 0.1}
+    in_one, in_parts = Muon([{"params": [joined], "blocks": blocks}], **options), Muon(apart, **options)
+    for _ in range(2):
+        joined.grad = torch.randn(rows, columns, generator=draw)
+        for part, gradient in zip(apart, joined.grad.chunk(blocks, dim=1), strict=True):
+            part.grad = gradient.clone()
+        in_one.step()
+        in_parts.step()
+    assert torch.allclose(joined, torch.cat([part.detach() for part in apart], dim=1), atol=1e-6)
+
+
+def test_blocks_are_another_update_than_the_whole():
+    start = torch.randn(6, 8, generator=torch.Generator().manual_seed(3))
+    moved = []
+    for blocks in (1, 4):
+        weight = nn.Parameter(torch.zeros(6, 8))
+        weight.grad = start.clone()
+        Muon([{"params": [weight], "blocks": blocks}], lr=1.0, weight_decay=0.0).step()
+        moved.append(weight.detach())
+    assert (moved[0] - moved[1]).abs().max() > 0.05
+
+
+def test_only_the_first_matrix_of_each_merger_is_taken_in_blocks(student):
+    """It reads merge_size^2 patches side by side; everything else is one matrix."""
+    model = checkpoint.load(student)[0]
+    names = {id(p): name for name, p in model.named_parameters()}
+    hidden = [p for p in model.parameters() if p.ndim == 2]
+    groups = {g["blocks"]: {names[id(p)] for p in g["params"]} for g in hidden_groups(hidden, model)}
+    mergers = {name for name in names.values() if "merger" in name and name.endswith("linear_fc1.weight")}
+    assert mergers and groups == {1: {names[id(p)] for p in hidden} - mergers, 4: mergers}

@@ -131,6 +131,13 @@ def test_stages_that_ran_side_by_side_count_their_time_once(demo: Path):
     assert [(bar.measured, bar.met) for bar in bars[:2]] == [("15.0 minutes", True), ("4.88 GiB", True)]
 
 
+def test_stages_that_ran_side_by_side_share_the_time_by_their_own(demo: Path):
+    entry = {"seconds": 600.0, "peak_memory_mib": 5000.0, "own_seconds": {"sft-coc": 600.0, "rl": 200.0}}
+    (demo / "cost.json").write_text(json.dumps({"sft-coc and rl": entry}))
+    seconds = {stage.name: stage.seconds for stage in find_stages(demo)}
+    assert seconds["sft-coc"] == pytest.approx(450.0) and seconds["rl"] == pytest.approx(150.0)
+
+
 def test_roles_come_from_what_made_the_checkpoint(tmp_path: Path):
     for name, stage in (("one", "sft"), ("two", "rl")):
         write_stage(tmp_path / name, stage)

@@ -25,6 +25,7 @@ from causaldrive.ground.files import atomic_directory, read_json, write_json
 
 FORMAT = 1
 MARK = "recording.json"
+MAX_FRAME_LAG_US = 60_000  # a frame further from the asked time than this is not the moment it stands for
 _DEPTH = 3
 _OPTIONAL: dict[str, tuple[str, Callable[[Any], pa.Table], Callable[[Path], Any]]] = {
     "agents": ("agents", tables.agents_table, tables.read_agents),
@@ -221,7 +222,7 @@ def _empty_below(path: Path) -> list[Path]:
 
 
 def read_frames(
-    directory: Path, camera: str, t_us_list: Sequence[int] | np.ndarray, tolerance_us: int = 60_000
+    directory: Path, camera: str, t_us_list: Sequence[int] | np.ndarray, tolerance_us: int = MAX_FRAME_LAG_US
 ) -> np.ndarray:
     """The frames (N, H, W, 3) uint8 RGB nearest to each time; decodes only the groups of pictures they lie in.
 
@@ -262,6 +263,14 @@ def _camera_table(directory: Path, camera: str) -> Path:
         if camera not in known:
             raise unknown_name(f"{directory}: camera", camera, known)
     return table
+
+
+def seen_by(cameras: Iterable[CameraTrack], t_us: np.ndarray) -> np.ndarray:
+    """Whether each camera has a frame within `MAX_FRAME_LAG_US` of each time (...): bool (...), true for no camera."""
+    seen = np.ones(np.shape(t_us), bool)
+    for track in cameras:
+        seen &= np.abs(track.t_us[nearest_index(track.t_us, t_us)] - t_us) <= MAX_FRAME_LAG_US
+    return seen
 
 
 def nearest_index(sorted_t_us: np.ndarray, t_us: np.ndarray) -> np.ndarray:

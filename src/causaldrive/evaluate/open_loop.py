@@ -19,7 +19,7 @@ import numpy as np
 from causaldrive.clips.geometry import to_frame
 from causaldrive.clips.resample import resample_ego
 from causaldrive.clips.samples import cut_sample
-from causaldrive.clips.store import nearest_index, read_recordings
+from causaldrive.clips.store import read_recordings, seen_by
 from causaldrive.clips.types import Recording, Sample
 from causaldrive.evaluate.drivers import (
     CONSTANT_TURN,
@@ -45,7 +45,6 @@ from causaldrive.worlds.pool import constant_velocity_plan
 
 TRUTHS = ("accepted", "edited")  # label statuses that count as truth
 SHORTEST_STEP_M = 0.05  # a shorter way-point step has no direction to speak of
-MAX_LAG_US = 60_000  # a frame further from the asked time is not the moment it stands for
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,7 @@ def find_moments(recordings: Path, labels: Path, limit: int, frame_offsets_us: S
 
 def _has_frames(moment: Moment, frame_offsets_us: Sequence[int]) -> bool:
     wanted = moment.label.t0_us + np.array(frame_offsets_us, np.int64)
-    tracks = moment.recording.cameras.values()
-    return all((np.abs(track.t_us[nearest_index(track.t_us, wanted)] - wanted) <= MAX_LAG_US).all() for track in tracks)
+    return bool(seen_by(moment.recording.cameras.values(), wanted).all())
 
 
 def simple_records(driver: str, moments: Sequence[Moment]) -> Iterator[dict[str, Any]]:

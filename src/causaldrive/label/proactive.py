@@ -42,7 +42,7 @@ class ProactiveRange:
 def keyframes_of(view: RecordingView, every_s: float = 0.0, proactive: bool = False) -> list[Keyframe]:
     """The keyframes of one recording; with `proactive` the starts of its proactive ranges are among them."""
     starts = [Keyframe(r.start_us, "proactive", r.scenario) for r in proactive_ranges(view)] if proactive else []
-    return find_keyframes(view.meta, view.usable_range_us, every_s, starts)
+    return find_keyframes(view.meta, view.usable_range_us, every_s, starts, view.recording.cameras.values())
 
 
 def proactive_ranges(view: RecordingView) -> list[ProactiveRange]:

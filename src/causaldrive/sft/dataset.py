@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from causaldrive.clips.samples import cut_sample
-from causaldrive.clips.store import nearest_index, read_recordings
+from causaldrive.clips.store import MAX_FRAME_LAG_US, nearest_index, read_recordings
 from causaldrive.clips.types import Recording, Sample
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.words import split_of_seed
@@ -27,7 +27,6 @@ from causaldrive.student.config import FrameSettings
 
 TRAINS = ("accepted", "edited")  # label statuses that are learnt
 VALIDATION_EVERY = 12  # every 12th recording is kept for validation loss
-MAX_FRAME_LAG_US = 60_000  # a frame further from the asked time than this is not the moment it stands for
 _SENTENCES_KEPT = 20
 
 

@@ -33,7 +33,7 @@ from causaldrive.sft.dataset import refuse_held_out, validation_recordings
 from causaldrive.sft.eyes_report import Shown, write_report
 from causaldrive.sft.frames import FrameCache, FrameKey, open_cache
 from causaldrive.sft.loader import Loader
-from causaldrive.sft.optim import MuonAndAdamW, learning_rate
+from causaldrive.sft.optim import MuonAndAdamW, hidden_groups, learning_rate
 from causaldrive.sft.order import SampleOrder
 from causaldrive.sft.sights import AHEAD_M, KINDS, MEASURES, SCALES, Sight, sight_of
 from causaldrive.sft.state import TrainState, restore_state, save_state
@@ -316,7 +316,7 @@ def _optimizer(eyes: Eyes, config: EyesConfig) -> MuonAndAdamW:
     taken = {id(p) for p in hidden}
     rest = [p for p in eyes.parameters() if id(p) not in taken and p.requires_grad]
     adam = torch.optim.AdamW(rest, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    return MuonAndAdamW(hidden, adam, config)
+    return MuonAndAdamW(hidden_groups(hidden, eyes), adam, config)
 
 
 def _step(eyes: Eyes, batch: Batch, state: TrainState, config: EyesConfig) -> dict[str, float]:

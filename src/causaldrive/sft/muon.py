@@ -6,7 +6,9 @@ Matrices of one shape are made orthogonal together in one batched product. torch
 at a time and always in bfloat16, which a processor without bfloat16 units multiplies far more slowly; here it
 is float32 on a CPU, so that a run is as quick and the same on every machine. Source: Jordan et al. 2024, "Muon"; the
 scale 0.2 sqrt(max) matches AdamW's update size (Liu et al., arXiv 2502.16982). A matrix that is cut over processes
-(FSDP2) is put together for its update, because no part of it knows the direction of the whole. Knows nothing of models.
+(FSDP2) is put together for its update, because no part of it knows the direction of the whole. A group with `blocks`
+b holds matrices that read b inputs side by side, each b matrices in one: their b blocks of columns are made orthogonal
+apart, each as a matrix of its own, for a fraction of the products. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +40,24 @@ def orthogonal(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
-class Muon(torch.optim.Optimizer):
-    """For two-dimensional parameters only; embeddings and heads belong to another optimizer."""
+def orthogonal_blocks(matrices: Tensor, blocks: int) -> Tensor:
+    """(N, r, c): `orthogonal` of each of `blocks` blocks (r, c / blocks) of columns, in their places."""
+    apart = matrices.unflatten(-1, (blocks, -1)).transpose(-2, -3)  # (N, b, r, c / b)
+    found = orthogonal(apart.flatten(0, 1)).unflatten(0, apart.shape[:2])
+    return found.transpose(-2, -3).flatten(-2)
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95):
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+class Muon(torch.optim.Optimizer):
+    """For two-dimensional parameters only; embeddings and heads belong to another optimizer.
+
+    `params` may be groups with `blocks` of their own (1 where none is named), a divisor of their columns.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float, weight_decay: float,
+        momentum: float = 0.95,
+    ):  # fmt: skip
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "blocks": 1})
 
     @torch.no_grad()
     def step(self, closure=None) -> None:  # type: ignore[override]
@@ -56,7 +72,7 @@ class Muon(torch.optim.Optimizer):
                 self._update(parameters, shape, group)
 
     def _update(self, parameters: list[nn.Parameter], shape: torch.Size, group: dict) -> None:
-        momentum, rate = group["momentum"], group["lr"]
+        momentum, rate, blocks = group["momentum"], group["lr"], group["blocks"]
         ahead = []
         for parameter in parameters:
             state = self.state[parameter]
@@ -66,7 +82,8 @@ class Muon(torch.optim.Optimizer):
             assert gradient is not None, "parameters without a gradient were left out"
             buffer = local(state["momentum_buffer"]).lerp_(local(gradient), 1 - momentum)
             ahead.append(whole(part_of(local(gradient).lerp(buffer, momentum), parameter)))
-        scale = 0.2 * rate * math.sqrt(max(shape))
-        for parameter, update in zip(parameters, orthogonal(torch.stack(ahead)).to(parameters[0].dtype), strict=True):
+        scale = 0.2 * rate * math.sqrt(max(shape[0], shape[1] // blocks))
+        updates = orthogonal_blocks(torch.stack(ahead), blocks).to(parameters[0].dtype)
+        for parameter, update in zip(parameters, updates, strict=True):
             own = local(cut_like(update, parameter))
             local(parameter).mul_(1 - rate * group["weight_decay"]).sub_(own, alpha=scale)

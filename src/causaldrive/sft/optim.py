@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ class MuonAndAdamW:
     is well ahead of AdamW.
     """
 
-    def __init__(self, hidden: list[nn.Parameter], others: torch.optim.AdamW, config: Schedule):
+    def __init__(self, hidden: list[dict[str, Any]], others: torch.optim.AdamW, config: Schedule):
         self._others = others
         self._muon = Muon(hidden, config.learning_rate, config.weight_decay)
         self._others.state = self._muon.state  # no parameter is in both: one table is saved and restored
@@ -76,6 +76,20 @@ class MuonAndAdamW:
     def step(self) -> None:
         self._muon.step()
         self._others.step()
+
+
+def hidden_groups(hidden: list[nn.Parameter], model: nn.Module) -> list[dict[str, Any]]:
+    """Muon's groups of hidden matrices: those that read several inputs side by side in as many blocks.
+
+    The first matrix of each merger of a vision encoder in `model` reads the merge_size^2 patches of an image token.
+    """
+    blocks: dict[int, int] = {}
+    for encoder in (m for m in model.modules() if hasattr(m, "spatial_merge_unit")):
+        for merger in (m for m in encoder.modules() if type(m).__name__.endswith("PatchMerger")):
+            first = next(m for m in merger.modules() if isinstance(m, nn.Linear))
+            blocks[id(first.weight)] = int(cast(Any, encoder).spatial_merge_unit)
+    counts = sorted({blocks.get(id(p), 1) for p in hidden})
+    return [{"params": [p for p in hidden if blocks.get(id(p), 1) == n], "blocks": n} for n in counts]
 
 
 def make_optimizer(model: nn.Module, config: SftConfig) -> torch.optim.AdamW | MuonAndAdamW:
@@ -95,7 +109,7 @@ def make_optimizer(model: nn.Module, config: SftConfig) -> torch.optim.AdamW | M
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     adam = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
-    return MuonAndAdamW(hidden, adam, config) if hidden else adam
+    return MuonAndAdamW(hidden_groups(hidden, model), adam, config) if hidden else adam
 
 
 class MovingAverage:

@@ -60,11 +60,12 @@ def _stage(directory: Path, cost: dict[str, Any]) -> Stage:
 
 
 def _measured(cost: dict[str, Any], name: str) -> dict[str, Any]:
-    """What a recipe measured of a stage; stages that ran side by side ("a and b") share their time evenly."""
+    """What a recipe measured of a stage; stages that ran side by side ("a and b") share it by their own time."""
     for names, entry in cost.items():
         together = names.split(" and ")
         if name in together:
-            return entry | {"seconds": entry["seconds"] / len(together)}
+            own_s = entry.get("own_seconds") or dict.fromkeys(together, 1.0)
+            return entry | {"seconds": entry["seconds"] * own_s[name] / max(sum(own_s.values()), 1e-9)}
     return {}
 
 
