@@ -134,17 +134,6 @@ def test_one_thought_has_many_paths(student, mode):
         assert not np.allclose(several[1].xyz_in_rig_m, several[2].xyz_in_rig_m, atol=1e-2)
 
 
-def test_the_likeliest_path_in_tokens_is_near_the_mean_of_many(student):
-    model, processor = student
-    drawn = generate(model, processor, [make_sample(0)], num_samples=64, mode="tokens", reason=False)[0]
-    likeliest = generate(model, processor, [make_sample(0)], mode="tokens", reason=False, greedy_path=True)[0][0]
-    bins = np.array([one.traj_token_ids for one in drawn], float)
-    mean = bins.mean(0)
-    off = np.abs(np.array(likeliest.traj_token_ids) - mean).mean()
-    assert off < 0.5 * np.abs(bins - mean).mean()
-    assert likeliest.traj_logprobs == ()
-
-
 def test_an_unknown_mode_is_refused_and_nothing_gives_nothing(student):
     with pytest.raises(UserError, match="Did you mean tokens"):
         generate(*student, [make_sample(0)], mode="token")

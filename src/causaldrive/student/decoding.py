@@ -7,7 +7,6 @@ the trajectory decoder alike. Knows nothing of tokens, sampling or gradients.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -40,13 +39,11 @@ class StaticMemory:
         self.values[layer][:, :, self.used : end] = values
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
-    def repeated(self, times: Tensor) -> StaticMemory:
-        """A memory in which row i stands `times[i]` (N,) times, neighbouring."""
-        made = copy.copy(self)
-        made.keys, made.values = (
+    def repeat(self, times: int) -> None:
+        """Every row becomes `times` neighbouring ones."""
+        self.keys, self.values = (
             [part.repeat_interleave(times, 0) for part in parts] for parts in (self.keys, self.values)
         )
-        return made
 
     def keep(self, columns: int) -> None:
         """The last pass's first `columns` new columns count as used."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -31,7 +30,6 @@ from causaldrive.student.tokens import spelling_allowed
 MODES = ("flow", "tokens", "text")
 Velocity = Callable[[Tensor, Tensor], Tensor]
 SPELLING_TOKENS = 16  # a way-point in text has at most so many characters
-MEAN_OF, MEAN_TEMPERATURE = 3, 0.6  # the likeliest trajectory in tokens is the mean of so many, drawn so
 
 
 @dataclass(frozen=True)
@@ -92,9 +90,8 @@ def generate(
 
     `seed`: one number per sample (a row's result then does not depend on the rows beside it), or one for all, from
     which sample i takes (seed, i). `greedy` writes the likeliest text; trajectories still start from their noise.
-    `greedy_path` draws the expected trajectory for the words that were written: in tokens the mean of MEAN_OF
-    trajectories, drawn with random numbers that are always the same; the decoder starts from the middle of the noise.
-    The likeliest token again and again brakes or steers for ever, and so does the mean of each next one. With
+    `greedy_path` draws the expected trajectory for the words that were written: each trajectory token is the bin
+    nearest to the mean of what may come next, and the decoder starts from the middle of the noise. With
     `likeliest_first` the first of a sample's answers is greedy in both, whatever the others are. With `one_thought` all
     answers of a sample share the words of its first, and `greedy_path` holds for the first alone: the others are other
     paths for the same words.
@@ -181,16 +178,15 @@ class _Decoding:
         """Every row becomes `times` neighbouring ones that have written the same so far."""
         if times == 1:
             return
-        self.logits, self.mask, self.position, self.memory = self._rows(torch.full((len(self.mask),), times))
-        self.token_ids, self.logprobs, self.truncated = (
-            [row for row in part for _ in range(times)] for part in (self.token_ids, self.logprobs, self.truncated)
+        self.memory.repeat(times)
+        self.logits, self.mask, self.position = (
+            part.repeat_interleave(times, 0) for part in (self.logits, self.mask, self.position)
         )
-
-    def _rows(self, times: Tensor) -> tuple[Tensor, Tensor, Tensor, StaticMemory]:
-        """What decides how each row goes on, row i `times[i]` (N,) times."""
-        times = times.to(self.mask.device)
-        parts = (part.repeat_interleave(times, 0) for part in (self.logits, self.mask, self.position))
-        return *parts, self.memory.repeated(times)
+        self.token_ids, self.logprobs, self.truncated = (
+            [list(row) for row in self.token_ids for _ in range(times)],
+            [list(row) for row in self.logprobs for _ in range(times)],
+            [row for row in self.truncated for _ in range(times)],
+        )
 
     def spell(self, uniform: Tensor, settings: _Settings) -> list[tuple[list[int], list[float]]]:
         """Way-points as text per row with their log-probabilities, up to and including `<|traj_future_end|>`."""
@@ -221,44 +217,33 @@ class _Decoding:
         raise AssertionError("the stop token was forced")
 
     def write_trajectory(self, uniform: Tensor, settings: _Settings) -> list[tuple[list[int], list[float]]]:
-        """128 future bins per row with their log-probabilities, written after `<|traj_future_start|>`.
-
-        A row whose path is to be the likeliest draws MEAN_OF paths and takes the mean of what each expected next,
-        without log-probabilities: E[a_t] = E[E[a_t | a_<t]].
-        """
-        means, device = settings.greedy_path.cpu(), self.mask.device
-        times = torch.where(means, MEAN_OF, 1)
-        owner = torch.arange(len(means)).repeat_interleave(times)
-        numbers = uniform[owner].clone()
-        numbers[means[owner]] = _even(numbers.shape[1]).repeat(int(means.sum()), 1)
-        temperature = torch.where(means, MEAN_TEMPERATURE, settings.temperature)[owner, None].to(device)
-        ids, logs, expected = self._write_bins(times, numbers.to(device), temperature, settings.top_p)
-        total = torch.zeros(len(means), ids.shape[1]).index_add_(0, owner, expected)
-        mean_ids = (total / times[:, None]).round().long()
-        first = times.cumsum(0) - times
-        chosen = torch.where(means[:, None], mean_ids, ids[first]).tolist()
-        kept = [[] if mean else logs[at].tolist() for mean, at in zip(means.tolist(), first.tolist(), strict=True)]
-        return list(zip(chosen, kept, strict=True))
-
-    def _write_bins(
-        self, times: Tensor, uniform: Tensor, temperature: Tensor, top_p: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Row i of what was written so far goes on `times[i]` times: drawn tokens (M, 128) of these M rows, their
-        log-probabilities, and the mean of what might have come at each place."""
-        self.logits, self.mask, self.position, self.memory = self._rows(times)
+        """128 future bins per row with their log-probabilities, written after `<|traj_future_start|>`."""
+        count = self.model.config.tokens_per_future_traj
         alive = torch.ones(len(self.mask), dtype=torch.bool, device=self.mask.device)
-        permitted = self.model.get_buffer("future_allowed")
-        bins = torch.arange(len(permitted), device=alive.device, dtype=torch.float32)
-        ids, logs, means = [], [], []
-        for step in range(count := self.model.config.tokens_per_future_traj):
-            logprobs = permitted_logprobs(self.logits, permitted, temperature)
-            token = pick(logprobs, uniform[:, step], top_p, ~alive)
+        expected = settings.greedy_path if bool(settings.greedy_path.any()) else None
+        ids, logs = [], []
+        for step in range(count):
+            logprobs = permitted_logprobs(self.logits, self.model.get_buffer("future_allowed"), settings.temperature)
+            token = pick(logprobs, uniform[:, step].to(alive.device), settings.top_p, settings.greedy_path)
+            if expected is not None:
+                token = torch.where(expected, self._middle_bin(), token)
             ids.append(token)
             logs.append(logprobs.gather(1, token[:, None])[:, 0])
-            means.append(permitted_logprobs(self.logits, permitted, 1.0).exp() @ bins)
             if step < count - 1:
                 self._feed(token, real=alive)
-        return tuple(torch.stack(part, 1).cpu() for part in (ids, logs, means))  # type: ignore[return-value]
+        pairs = zip(torch.stack(ids, 1).tolist(), torch.stack(logs, 1).tolist(), strict=True)
+        return [(row, log) for row, log in pairs]
+
+    def _middle_bin(self) -> Tensor:
+        """(N,) the bin nearest to the mean of what may come next.
+
+        Bins are numbers: the likeliest of five hundred is one of many that are almost as likely, and writing it again
+        and again brakes or steers for ever; the mean is where the model expects the car.
+        """
+        permitted = self.model.get_buffer("future_allowed")
+        shares = permitted_logprobs(self.logits, permitted, 1.0).exp()
+        ids = torch.arange(shares.shape[1], device=shares.device, dtype=shares.dtype)
+        return (shares * ids).sum(-1).round().long()
 
     def replay(self, token_ids: Sequence[Sequence[int]]) -> None:
         """Write the words that other rows wrote."""
@@ -286,17 +271,6 @@ class _Decoding:
         logits = self.model.vlm.lm_head(hidden[:, 0]).float()
         self.logits = torch.where(real[:, None], logits, self.logits)
         self.position = self.position + real
-
-
-@lru_cache
-def _even(columns: int) -> Tensor:
-    """(MEAN_OF, columns) numbers between 0 and 1 that are spread evenly in each column, in an order of its own.
-
-    Their mean is nearer to the expected one than that of as many independent draws.
-    """
-    generator = np.random.default_rng(0)
-    places = np.stack([generator.permutation(MEAN_OF) for _ in range(columns)], axis=1)
-    return torch.from_numpy((places + 0.5) / MEAN_OF)
 
 
 def _record(ids: list[list[int]], logs: list[list[float]], token: Tensor, logprobs: Tensor, done: Tensor) -> None:
