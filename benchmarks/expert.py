@@ -2,8 +2,8 @@
 
 By family: share without at-fault collision, off-road or rule breaking; progress against an unhindered drive where
 nothing blocks; comfort; the intended cause named, the harmless object not blamed. What fails has a picture each.
-Run: python benchmarks/expert.py [--scenes 2000] [--out docs/results/expert.json] [--pictures DIR] [--rows FILE]; the same
-command with `--rows` goes on where it was stopped.
+Run: python benchmarks/expert.py [--scenes 2000] [--out docs/results/expert.json] [--pictures DIR] [--rows FILE]
+The same command goes on from `--rows` where it was stopped.
 """
 
 from __future__ import annotations
