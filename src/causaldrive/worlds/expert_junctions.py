@@ -165,15 +165,15 @@ def _our_times(sight: Sight, gate: Gate, enter_m: float, leave_m: float, wish_mp
     t_in = 2 d / (v + u), t_out = t_in + l / u where u < v; who counts on less finds out late that the gap is too short.
     """
     v = sight.speed_mps
-    times = tuple(_time(distance, v, _OUR_ACCELERATION, wish_mps) for distance in (enter_m, leave_m))
+    enters, leaves = (_time(distance, v, _OUR_ACCELERATION, wish_mps) for distance in (enter_m, leave_m))
     if gate.way.kind != "left_turn":
-        return times
+        return enters, leaves
     bend = float(np.abs(sight.route.curvature(np.arange(gate.stop_m, gate.end_m, 1.0))).max(initial=1e-6))
     u = math.sqrt(bounds.LATERAL_COMFORT_MPS2 / bend)
     if u >= v:
-        return times
+        return enters, leaves
     slowed = 2 * max(enter_m, 0.0) / (v + u)
-    return max(times[0], slowed), max(times[1], slowed + (leave_m - max(enter_m, 0.0)) / u)
+    return max(enters, slowed), max(leaves, slowed + (leave_m - max(enter_m, 0.0)) / u)
 
 
 def _lets_us_go(sight: Sight, rival: Rival, other: _Other, before_line: bool) -> bool:
