@@ -2,7 +2,8 @@
 
 By family: share without at-fault collision, off-road or rule breaking; progress against an unhindered drive where
 nothing blocks; comfort; the intended cause named, the harmless object not blamed. What fails has a picture each.
-Run: python benchmarks/expert.py [--scenes 2000] [--out docs/results/expert.json] [--pictures DIR]
+Run: python benchmarks/expert.py [--scenes 2000] [--out docs/results/expert.json] [--pictures DIR] [--rows FILE]
+The same command goes on from `--rows` where it was stopped.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from causaldrive.ground.files import write_json
+from causaldrive.ground.files import write_json, write_text
 from causaldrive.ground.progress import track
 from causaldrive.ground.words import STEP_S
 from causaldrive.worlds import bounds
@@ -92,17 +93,33 @@ def motion(driven: Drive) -> dict:
 
 
 def measured(specs: Sequence[SceneSpec], workers: int, kept: Path | None) -> list[dict]:
-    """All drives in the order of `specs`, by workers; rows go to `kept` as they come and are not driven again."""
-    done = [json.loads(line) for line in kept.read_text().splitlines()] if kept and kept.exists() else []
-    rows = {(row["family"], row["seed"], row["harmless"]): row for row in done}
+    """All drives in the order of `specs`; rows go to `kept` as they come, and what lies there is not driven again."""
+    rows = {(row["family"], row["seed"], row["harmless"]): row for row in rows_of(kept)}
     missing = [s for s in specs if (s.family, s.seed, s.harmless) not in rows]
-    with get_context("spawn").Pool(workers) as pool:
-        for row in track(pool.imap(measure, missing, chunksize=2), "expert", len(missing), "drives"):
-            rows[row["family"], row["seed"], row["harmless"]] = row
-            if kept is not None:
-                with kept.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+    for row in track(driven_rows(missing, workers), "expert", len(missing), "drives"):
+        rows[row["family"], row["seed"], row["harmless"]] = row
+        if kept is not None:
+            with kept.open("a") as file:
+                file.write(json.dumps(row) + "\n")
     return [rows[s.family, s.seed, s.harmless] for s in specs]
+
+
+def driven_rows(specs: Sequence[SceneSpec], workers: int) -> Iterator[dict]:
+    """One row a drive, as it comes; one worker is this process itself."""
+    if workers == 1:
+        yield from map(measure, specs)
+        return
+    with get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(measure, specs, chunksize=2)
+
+
+def rows_of(kept: Path | None) -> list[dict]:
+    """The whole lines of the file; one that a kill cut short is cut off, so that the next begins on its own."""
+    if kept is None or not kept.exists():
+        return []
+    whole = kept.read_text().rpartition("\n")[0]
+    write_text(kept, whole + "\n" * bool(whole))
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def table(rows: Sequence[dict]) -> dict:

@@ -53,7 +53,7 @@ CAUSE_KINDS = {  # kind -> category
     "sharp_curve": "road_event",
     "speed_bump": "road_event",
     "pedestrian_waiting": "critical_object",  # came up to the road and stopped: no reason to yield
-    "risky_vehicle": "critical_object",  # swerves in and out of its lane
+    "risky_vehicle": "critical_object",  # swerves, straddles a line, or drives the wrong way
     "neighbour_vehicle": "critical_object",  # beside us, where we want to go
     "lane_ends": "lane_line",
     "route_lane": "routing_intent",  # the route lies in another lane

@@ -107,6 +107,7 @@ _CAUSES: _Alternatives = {  # order matters: the first that matches a clause tak
     "route_lane": (r"\broute\b.*\blane\b", r"\blane\b.*\broute\b"),
     "risky_vehicle": (
         rf"{_CAR}.*\b(?:swerv|weav|erratic|reckless)\w*",
+        rf"{_CAR}.*\b(?:straddl\w*|on the line between|the wrong way)\b",
         rf"\b(?:swerving|weaving|erratic|reckless) {_CAR}",
     ),
     "oncoming_vehicle": (rf"\boncoming (?:\w+ )?{_CAR}", rf"{_CAR}.*\b(?:oncoming|towards? us)\b"),

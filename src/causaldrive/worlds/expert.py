@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from causaldrive.ground.words import STEP_S
-from causaldrive.worlds import bounds, expert_factors, expert_hazards, expert_junctions, expert_lanes
+from causaldrive.worlds import bounds, expert_factors, expert_hazards, expert_junctions, expert_lanes, expert_turns
 from causaldrive.worlds.expert_nudge import standing
 from causaldrive.worlds.explanation import Explanation, Factor, Finding, Nudge
 from causaldrive.worlds.route import route_of
@@ -62,7 +62,8 @@ def _assess(history: Sequence[WorldState], context: SceneContext) -> _Assessment
     rest = _longitudinal_findings(sight, free, context.target_speed_mps, told, handled)
     findings = [f for f in hazards if f.nudge is None] + nudging + waits + junction + rest
     nudges = tuple(f.nudge for f in nudging if f.nudge is not None)
-    return _Assessment(_weigh(sight, free, findings), nudges, sight)
+    said = expert_turns.told(_weigh(sight, free, findings), sight, context.road)
+    return _Assessment(said, nudges, sight)
 
 
 def _longitudinal_findings(

@@ -12,6 +12,7 @@ import numpy as np
 from causaldrive.worlds import bounds
 from causaldrive.worlds.expert_cyclist import overtaken
 from causaldrive.worlds.expert_nudge import CLEARANCE_M
+from causaldrive.worlds.expert_risky import risky
 from causaldrive.worlds.explanation import Factor, Finding, Nudge, Slide
 from causaldrive.worlds.sight import REACTION_S, VEHICLES, Seen, Sight
 
@@ -47,7 +48,7 @@ def _of_agent(sight: Sight, seen: Seen, free: float, wish_mps: float) -> Finding
     if seen.category == "cyclist":
         return overtaken(sight, seen, free, wish_mps)
     if seen.category in VEHICLES:
-        return encroaching(sight, seen, free) or swerving(sight, seen, free)
+        return encroaching(sight, seen, free) or risky(sight, seen, free)
     return None
 
 
@@ -298,22 +299,3 @@ def _right_room(sight: Sight) -> float:
     beside = [abs(s.offset_m) - s.half_width_m - sight.half_width_m - 0.3 for s in sight.agents
               if s.offset_m < 0 and -2.0 < s.arc_m - sight.arc_m < 40.0]  # fmt: skip
     return max(min([room, 1.2, *beside]), 0.0)
-
-
-def swerving(sight: Sight, seen: Seen, free: float) -> Finding | None:
-    """Weaves without signalling: moved over 0.25 m to each side within 2 s. Stay behind it, with a longer gap."""
-    gap = seen.rear_m - sight.front_m
-    if seen.indicator != 0 or abs(seen.turned_rad) > 0.7 or not 2.0 < gap < 60.0 or seen.speed_mps < 1.0:
-        return None
-    track = np.array([
-        sight.route.project(s.agents.xy_in_local_m[s.agents.ids.index(seen.agent_id)], sight.arc_m)[1]
-        for s in sight.history[::2] if seen.agent_id in s.agents.ids
-    ])  # fmt: skip
-    turn = int(np.argmax(np.abs(track - track[0])))
-    if len(track) < 4 or abs(track[turn] - track[0]) < 0.25 or abs(track[-1] - track[turn]) < 0.25:
-        return None
-    bound = bounds.follow(sight.speed_mps, max(seen.arc_rate_mps, 0.0), max(gap - 5.0, 1.0), free, 2.2)
-    side = "left" if float(np.mean(track)) > 0.8 else "right" if float(np.mean(track)) < -0.8 else None
-    text = f"a car in the {side} lane is swerving" if side else "the car ahead is swerving"
-    factor = Factor("risky_vehicle", seen.agent_id, first_seen_us(sight, seen.agent_id), bound, 0.0, text)
-    return Finding(factor, "yield")

@@ -152,12 +152,28 @@ def _goes_first(sight: Sight, gate: Gate, rival: Rival, other: _Other, wish_mps:
         return False
     enters = _time(to_zone, other.speed_mps, _THEIR_ACCELERATION if other.speed_mps < 8.0 else 0.0, 14.0)
     leaves = (rival.leave_m - other.tail_m) / max(other.speed_mps, 2.5)
-    ours_in = _time(rival.our_enter_m - sight.front_m, sight.speed_mps, _OUR_ACCELERATION, wish_mps)
+    length = sight.front_m - sight.rear_m
+    to_enter, to_leave = rival.our_enter_m - sight.front_m, rival.our_leave_m + length - sight.front_m
+    ours_in, ours_out = _our_times(sight, gate, to_enter, to_leave, wish_mps)
     if sight.front_m > gate.stop_m + _PAST_LINE_M and to_zone > 0.0:
         return enters < ours_in  # we are in the junction already: who is there first goes on
-    length = sight.front_m - sight.rear_m
-    ours_out = _time(rival.our_leave_m + length - sight.front_m, sight.speed_mps, _OUR_ACCELERATION, wish_mps)
     return enters < ours_out + _AFTER_US_S and leaves + _AFTER_THEM_S > ours_in
+
+
+def _our_times(sight: Sight, gate: Gate, enter_m: float, leave_m: float, wish_mps: float) -> tuple[float, float]:
+    """When we enter the conflict zone and leave it. A left turn is driven at its curve's speed u, slowed to on the way:
+    t_in = 2 d / (v + u), t_out = t_in + l / u where u < v; who counts on less finds out late that the gap is too short.
+    """
+    v = sight.speed_mps
+    enters, leaves = (_time(distance, v, _OUR_ACCELERATION, wish_mps) for distance in (enter_m, leave_m))
+    if gate.way.kind != "left_turn":
+        return enters, leaves
+    bend = float(np.abs(sight.route.curvature(np.arange(gate.stop_m, gate.end_m, 1.0))).max(initial=1e-6))
+    u = math.sqrt(bounds.LATERAL_COMFORT_MPS2 / bend)
+    if u >= v:
+        return enters, leaves
+    slowed = 2 * max(enter_m, 0.0) / (v + u)
+    return max(enters, slowed), max(leaves, slowed + (leave_m - max(enter_m, 0.0)) / u)
 
 
 def _lets_us_go(sight: Sight, rival: Rival, other: _Other, before_line: bool) -> bool:

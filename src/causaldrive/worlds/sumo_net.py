@@ -22,7 +22,7 @@ from causaldrive.clips.geometry import Array, arc_lengths, pose_on_polyline, wra
 from causaldrive.clips.types import Lane, RoadMap
 from causaldrive.ground.errors import UserError
 from causaldrive.worlds.actors import SignalHead
-from causaldrive.worlds.sumo_rights import Link, rights_of_way
+from causaldrive.worlds.sumo_rights import Link, rights_of_way, ring_edges_of
 
 POINT_EVERY_M = 2.0
 DEFAULT_LANE_M = 3.2
@@ -42,6 +42,7 @@ class Network:
     ends: dict[str, tuple[str, str]]  # junctions at the start and the end of each edge
     sidewalks: dict[str, float] = field(default_factory=dict)  # edges with a lane for people -> its length
     programs: dict[str, tuple[str, ...]] = field(default_factory=dict)  # signal -> a letter a link, for each phase
+    ring_edges: frozenset[str] = frozenset()  # of roundabouts
 
     @cached_property
     def links_from(self) -> dict[str, list[Link]]:
@@ -131,7 +132,7 @@ def read_network(path: Path) -> Network:
     road.stop_lines.update({lane: _stop_line(road.lanes[lane]) for lane in sorted(waits)})
     ends = {str(e.get("id")): (str(e.get("from")), str(e.get("to"))) for e in root.iter("edge") if e.get("from")}
     programs = {str(e.get("id")): tuple(str(p.get("state")) for p in e.iter("phase")) for e in root.iter("tlLogic")}
-    return Network(path, road, lane_ids, links, ends, sidewalks, programs)
+    return Network(path, road, lane_ids, links, ends, sidewalks, programs, ring_edges_of(root))
 
 
 def _root(path: Path) -> ET.Element:

@@ -41,7 +41,7 @@ class Link:
 def rights_of_way(root: ET.Element, lanes: dict[str, Lane], links: Sequence[Link]) -> dict[str, RightOfWay]:
     """By first junction lane: whom a link lets go first, and why. Links that yield to nobody have none."""
     by_inner = {lane: link for link in links for lane in link.via}
-    ring_edges = {edge for element in root.iter("roundabout") for edge in element.get("edges", "").split()}
+    ring_edges = ring_edges_of(root)
     found = {}
     for junction in root.iter("junction"):
         inner = junction.get("intLanes", "").split()
@@ -58,6 +58,11 @@ def rights_of_way(root: ET.Element, lanes: dict[str, Lane], links: Sequence[Link
     return found
 
 
+def ring_edges_of(root: ET.Element) -> frozenset[str]:
+    """The edges that go round in roundabouts."""
+    return frozenset(edge for element in root.iter("roundabout") for edge in element.get("edges", "").split())
+
+
 def _set_bits(bits: str, inner: list[str]) -> Iterator[str]:
     """Junction lanes whose bit is set; bit 0 is the last letter."""
     for index, bit in enumerate(reversed(bits)):
@@ -66,7 +71,7 @@ def _set_bits(bits: str, inner: list[str]) -> Iterator[str]:
 
 
 def _right_of_way(
-    link: Link, foes: list[Link], lanes: dict[str, Lane], kind: str | None, ring_edges: set[str]
+    link: Link, foes: list[Link], lanes: dict[str, Lane], kind: str | None, ring_edges: frozenset[str]
 ) -> RightOfWay | None:
     line = lanes[link.from_lane].centre_xy_m
     yaw = _yaw(line, -1)
@@ -82,7 +87,7 @@ def _right_of_way(
     return RightOfWay(kind, link.via[0], line[-1].copy(), yaw, first)
 
 
-def _kind_of(link: Link, foes: list[Link], yaw_rad: float, lanes: dict[str, Lane], ring_edges: set[str]) -> str:
+def _kind_of(link: Link, foes: list[Link], yaw_rad: float, lanes: dict[str, Lane], ring_edges: frozenset[str]) -> str:
     if link.to_edge in ring_edges and all(foe.from_edge in ring_edges for foe in foes):
         return "roundabout"
     turned = [abs(_turned(foe, yaw_rad, lanes)) for foe in foes]

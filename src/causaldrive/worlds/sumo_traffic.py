@@ -21,7 +21,7 @@ from causaldrive.ground.errors import UserError
 from causaldrive.ground.words import STEP_S
 from causaldrive.worlds.actors import SignalHead
 from causaldrive.worlds.state import AgentArrays, EgoState, LightArrays
-from causaldrive.worlds.sumo_net import read_network
+from causaldrive.worlds.sumo_net import Network, read_network
 from causaldrive.worlds.sumo_plan import SumoCar, SumoPlan, SumoWalker
 from causaldrive.worlds.traffic import CannotIntervene
 from causaldrive.worlds.unbend import Unbend
@@ -34,6 +34,7 @@ _MAY_EXCEED = 1.3  # of a lane's limit: a car's own top speed is what holds it
 _BRAKE_BIT, _LEFT_BIT, _RIGHT_BIT = 8, 2, 1
 _CLASSES = {"car": "passenger", "truck": "truck", "bus": "bus", "motorcycle": "motorcycle", "cyclist": "bicycle"}
 _LETTERS = {"r": "red", "u": "red", "s": "red", "y": "yellow", "Y": "yellow", "g": "green", "G": "green"}
+_ON_THE_RING_M = 10.0  # past the end of the lane that leads into a roundabout
 _OFF = "O"  # a signal that is switched off
 _OPTIONS = (
     "--step-length", str(STEP_S), "--no-step-log", "true", "--no-warnings", "true", "--xml-validation", "never",
@@ -85,7 +86,9 @@ class SumoTraffic:
         self._categories = {car.agent_id: car.category for car in plan.cars}
         self._categories |= {walker.agent_id: "pedestrian" for walker in plan.walkers}
         self._sizes = {agent.agent_id: agent.size_m for agent in (*plan.cars, *plan.walkers)}
-        self._heads: tuple[SignalHead, ...] = read_network(plan.network).heads()
+        network = read_network(plan.network)
+        self._heads: tuple[SignalHead, ...] = network.heads()
+        self._entries = {car.agent_id: entry for car in plan.cars if (entry := _ring_entry(network, car)) is not None}
         self._stop_xy = np.array([h.stop_xy_m for h in self._heads], float).reshape(-1, 2)
         self._head_xyz = np.array([h.head_xyz_m for h in self._heads], float).reshape(-1, 3)
         self._head_yaw = np.array([h.yaw_rad for h in self._heads], float)
@@ -321,6 +324,10 @@ class SumoTraffic:
         centre = np.column_stack([table[:, 0] - half * np.cos(yaw), table[:, 1] - half * np.sin(yaw)])
         bits = table[:, 4].astype(np.int64)
         indicator = ((bits & _LEFT_BIT) // _LEFT_BIT - (bits & _RIGHT_BIT) // _RIGHT_BIT).astype(np.int8)
+        for row in [row for row, name in enumerate(ids) if name in self._entries] if self._entries else ():
+            end, ahead = self._entries[ids[row]]
+            if (centre[row] - end) @ ahead < _ON_THE_RING_M:
+                indicator[row] = max(indicator[row], 0)
         self._agents = AgentArrays(
             list(ids), list(category), centre, yaw, table[:, 3].copy(), size, (bits & _BRAKE_BIT) > 0, indicator
         )
@@ -338,6 +345,20 @@ class SumoTraffic:
             [h.light_id for h in self._heads], [h.lane_id for h in self._heads], list(self._states),
             self._stop_xy, self._head_xyz, self._head_yaw,
         )  # fmt: skip
+
+
+def _ring_entry(network: Network, car: SumoCar) -> tuple[np.ndarray, np.ndarray] | None:
+    """End and direction of the lane on which a car enters a roundabout that it does not leave at the first exit.
+
+    SUMO signals right there, as into any street. On the road that says 'I leave at once', and is read so.
+    """
+    rings = network.ring_edges
+    for before, first, second in zip(car.edges, car.edges[1:], car.edges[2:], strict=False):
+        if before not in rings and first in rings and second in rings:
+            line = network.road.lanes[network.lane_ids[before][0]].centre_xy_m
+            step = line[-1] - line[-2]
+            return line[-1], step / np.linalg.norm(step)
+    return None
 
 
 def _carried_on(ego: EgoState) -> Place:

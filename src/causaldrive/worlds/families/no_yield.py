@@ -16,7 +16,8 @@ FOCUS_KIND = "pedestrian_waiting"
 
 def draw(rng: np.random.Generator, harmless: bool) -> Draft:
     seconds = float(rng.uniform(7.0, 8.5))
-    draft = draw_draft(rng, crosswalk_s=seconds if rng.random() < 0.6 else None, right_strip_m=0.6, forward_lanes=1)
+    target = float(rng.uniform(6.5, 8.5))  # a quiet street: who waits is near enough to be seen waiting
+    draft = draw_draft(rng, crosswalk_s=seconds, right_strip_m=0.6, forward_lanes=1, target_mps=target)
     arc, shape = draft.arc_after(seconds), draft.shape
     draft.focus_id = "pedestrian"
     if harmless:

@@ -17,6 +17,7 @@ from shapely.geometry.base import BaseGeometry as Geometry
 from causaldrive.clips.geometry import arc_lengths, pose_on_polyline
 from causaldrive.worlds.actors import CAR_SIZE_M, Script
 from causaldrive.worlds.families.draft import CARS_RGB, CLOTHES_RGB, Scene, SceneSpec, default_camera, draw_looks
+from causaldrive.worlds.families.street import GUIDE_RGB
 from causaldrive.worlds.roadside import buildings_along
 from causaldrive.worlds.state import EgoState, SceneContext
 from causaldrive.worlds.sumo_net import Network, read_network
@@ -43,6 +44,7 @@ class SumoDraft:
     focus_id: str | None = None
     duration_s: float = 20.0
     built_up: bool = True  # houses beside the road, else trees
+    guided: bool = False  # the way to go is painted on the road
 
     @property
     def to_line_m(self) -> float:
@@ -102,7 +104,7 @@ def finish(draft: SumoDraft, spec: SceneSpec, focus_kind: str) -> Scene:
     clear = shapely.union_all([shapely.Polygon(np.concatenate([lane.left_xy_m, lane.right_xy_m[::-1]])).buffer(0.05)
                                for lane in network.road.lanes.values()])  # fmt: skip
     lines = [network.road.lanes[lanes[0]].centre_xy_m for lanes in network.lane_ids.values()]
-    looks = draw_looks(rng, draft.agent_rgb)
+    looks = draw_looks(rng, draft.agent_rgb) | ({"guide_rgb": list(GUIDE_RGB)} if draft.guided else {})
     buildings = buildings_along(lines, clear, rng) if draft.built_up else {}
     if not draft.built_up:
         looks["trees"] = _trees_along(lines, clear, rng)

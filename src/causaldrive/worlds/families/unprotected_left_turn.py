@@ -18,6 +18,7 @@ def draw(rng: np.random.Generator, harmless: bool) -> SumoDraft:
     draft = draw_sumo_draft(
         rng, "left_turn", way_through(origin, "straight" if harmless else "left"), target, to_line_s
     )
+    draft.guided = True
     speed = float(rng.uniform(8.0, 12.0))
     before = speed * (to_line_s + float(rng.uniform(0.5, 2.5)))
     for index in range(int(rng.integers(1, 4))):
