@@ -235,14 +235,25 @@ def _coming_over(bend: Array, p: Profile) -> tuple[np.ndarray, Array]:
     """What the wheel's way from the other side takes, if a span begins at a frame: (T,) both.
 
     t = (k_other + k_low) / k'. Whether the frame itself is late by it; and, where the frame before is straight
-    between two bends, what part of it was already this side's: no more than the rest after t, nor than its mean allows.
+    between two bends, what part of it was already this side's: no more than the rest after t, nor than its mean
+    allows, and none where the wheel came to rest before it reached this side.
     """
     before, earlier = _earlier(bend, 1), _earlier(bend, 2)
     takes_s = (p.steer_low_1pm - np.minimum(np.stack([before, earlier]), 0.0)) / p.wheel_1pms
     mixed = (before - earlier) / np.maximum(bend - earlier, p.steer_low_1pm)
     part = np.clip(np.minimum(1 - takes_s[1] / STEP_S, mixed), 0.0, 1.0)
     came = (earlier <= -p.steer_low_1pm) & (np.abs(before) < p.steer_low_1pm)
-    return takes_s[0] > p.late_s + 1e-9, np.where(came, part, 0.0)
+    return takes_s[0] > p.late_s + 1e-9, np.where(came & (_at_end(earlier, before, p) >= p.steer_low_1pm), part, 0.0)
+
+
+def _at_end(start: Array, mean: Array, p: Profile) -> Array:
+    """Where the wheel is at the end of a frame, turning to the left from `start` (T,) and then at rest: (T,) 1/m.
+
+    D - D^2 / (2 k' dt) = mean - start; a wheel that turns through the whole frame ends k' dt / 2 beyond its mean.
+    """
+    most = p.wheel_1pms * STEP_S
+    moved = np.clip(mean - start, 0.0, most / 2)
+    return np.maximum(start, mean - moved) + most * (1 - np.sqrt(1 - 2 * moved / most))
 
 
 def _earlier(signal: Array, frames: int) -> Array:
