@@ -262,7 +262,7 @@ def _ends(bend: Array, p: Profile) -> Array:
 
 
 def _at_end(start: Array, mean: Array, p: Profile) -> Array:
-    """The end of a turn by D in a frame: D - D^2 / (2 k' dt) = |mean - start|, and k' dt / 2 beyond the mean at most."""
+    """The end of a turn by D in a frame: D - D^2 / (2 k' dt) = |mean - start|; at most k' dt / 2 beyond the mean."""
     most = p.wheel_1pms * STEP_S
     moved = np.minimum(np.abs(mean - start), most / 2)
     return mean + np.sign(mean - start) * (most * (1 - np.sqrt(1 - 2 * moved / most)) - moved)
