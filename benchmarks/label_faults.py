@@ -46,7 +46,7 @@ from causaldrive.worlds.scenes import FAMILIES, SceneSpec, build_scene, draw_spe
 
 FIRST_SEED = 620_000  # the rules were mended on the 58 drives from seed 700,000 on
 EVERY = 3  # label every third frame
-DRIVEN_SHARE = 0.06  # of rows that are judged by driving on, too: half a second each
+DRIVEN_SHARE = 0.06  # of rows that are judged by driving on, too: that takes most of the time
 HELD = 10  # frames for which a true decision stays the same
 NUDGES = ("in_lane_nudge", "out_of_lane_nudge")
 SAID = {  # an object's word that fits a decision: (kind, text)
@@ -239,13 +239,13 @@ class Row:
     trace: str
 
 
-def rows_of(spec: SceneSpec) -> Iterator[Row]:
+def rows_of(spec: SceneSpec, driven_share: float) -> Iterator[Row]:
     """An untouched and a faulty row for each true label of one drive."""
     judges = None
     for site in sites(spec):
         judges = judges or (cause_critic(site.view), cause_critic(site.view, drives=True))
         rng = np.random.default_rng([zlib.crc32(site.drive.encode()), site.label.t0_us // STEP_US])
-        drives = rng.random() < DRIVEN_SHARE
+        drives = rng.random() < driven_share
         wanted = [FAULTS[i] for i in rng.permutation(len(FAULTS))]
         if rng.random() < 0.6:
             wanted.sort(key=lambda fault: fault not in RARE)  # few labels can take these
@@ -263,7 +263,7 @@ def rows_of(spec: SceneSpec) -> Iterator[Row]:
             yield Row(kind, site.drive, failed, critic, None if passed is None else not passed, label.trace)
 
 
-def measure(drives: int, first_seed: int, kept: Path | None) -> list[Row]:
+def measure(drives: int, first_seed: int, kept: Path | None, driven_share: float) -> list[Row]:
     """Rows of all drives; those that `kept` holds already are read from there."""
     lines = kept.read_text().splitlines() if kept and kept.exists() else []
     rows = [Row(**json.loads(line)) for line in lines]
@@ -272,7 +272,7 @@ def measure(drives: int, first_seed: int, kept: Path | None) -> list[Row]:
     for spec in draw_specs(drives, first_seed, tuple(FAMILIES)):
         if spec.scene_id in done:
             continue
-        more = [*rows_of(spec), Row("end", spec.scene_id, (), False, None, "")]
+        more = [*rows_of(spec, driven_share), Row("end", spec.scene_id, (), False, None, "")]
         rows += more
         if kept:
             with kept.open("a") as stream:
@@ -303,11 +303,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--drives", type=int, default=174)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
+    parser.add_argument("--driven-share", type=float, default=DRIVEN_SHARE, help="of rows, judged by driving on too")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     started = time.process_time()
     kept = options.out.with_suffix(".rows.jsonl") if options.out else None
-    rows = measure(options.drives, options.first_seed, kept)
+    rows = measure(options.drives, options.first_seed, kept, options.driven_share)
     report(rows, options, time.process_time() - started)
 
 

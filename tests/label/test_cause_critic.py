@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from label_drives import recording_of_states
 
-from causaldrive.label.cause_critic import binds, cause_critic
+from causaldrive.label.cause_critic import binds, cause_critic, suffices
 from causaldrive.label.keyframes import Keyframe
 from causaldrive.label.labelling import label_recording
 from causaldrive.label.recording_view import RecordingView, view_of
@@ -155,3 +155,19 @@ def test_causes_that_only_together_or_by_changing_nothing_make_a_decision_stand(
     others = [name for name in driven.states[first].agents.ids if name not in named]
     idle = [replace(label, causes=(*label.causes, replace(label.causes[0], agent_id=name))) for name in others]
     assert all(judge(more).passed is False for more in idle)
+
+
+def test_a_label_that_leaves_out_what_made_the_decision_falls():
+    """The expert stops for the parked car and the oncoming one; either alone would not make it."""
+    driven = drive(build_scene(SceneSpec("nudge_prep", 700_052, False)), 12.0, None)
+    view = view_of(recording_of_states("nudge_prep", driven.states, driven.context))
+    both = {"stopped_vehicle", "oncoming_vehicle"}
+    first = next(i for i in range(20, len(driven.states)) if {c.kind for c in driven.explanations[i].causes} == both)
+    label = ExpertTeacher().explain(view, Keyframe(driven.states[first].t_us, "periodic"))
+    assert isinstance(label, CocLabel)
+    for cause in label.causes:
+        verdict = cause_critic(view)(replace(label, causes=(cause,)))
+        assert verdict.passed is False and "nobody there but whom it names" in verdict.reason
+    assert suffices(label.causes, StillWorld(view.context, view.history_states(label.t0_us)))
+    nameless = replace(label.causes[0], agent_id=None)
+    assert suffices((nameless,), StillWorld(view.context, view.history_states(label.t0_us))), "nobody knows who that is"

@@ -212,6 +212,14 @@ def test_what_the_wheel_turns_before_the_first_whole_frame_counts():
     assert [label for label, _, _ in alone] == ["go_straight"]
 
 
+def test_a_wheel_that_rests_before_it_reaches_the_other_side_has_turned_nothing_there():
+    drifting = (-0.00185, -0.00269, -0.00341, -0.00399, -0.00456, -0.00531)  # 0.0148 rad, 0.0155 with a lead
+    left, right = [0.0134, 0.0096, 0.0063, 0.0034, 0.0012], [-0.0021, -0.0044, -0.0063, -0.008, *[-0.01] * 20]
+    found = steering(6.8, *[0.0] * 10, *left, -0.00056, *drifting, 0.0003, *right)
+    assert found[-2:] == [("go_straight", 1.5, 2.3), ("steer_right", 2.3, 4.8)]
+    assert [label for label, _, _ in found] == ["go_straight", "steer_left", "go_straight", "steer_right"]
+
+
 def test_a_push_that_is_broken_off_is_none_of_the_next():
     rates = [0.56, 0.52, 0.48, 0.45, 0.42, 0.02, *[0.39] * 15, *[0.0] * 10]  # 0.24 m/s, then 0.58
     found = longitudinal(10.0, *[(rate, 0.1) for rate in rates])

@@ -27,7 +27,7 @@ from causaldrive.label.critic import CriticConfig
 from causaldrive.label.openai_teacher import OpenAiTeacher, TeacherConfig
 from causaldrive.label.prompts import OWN, read_prompt
 from causaldrive.label.recording_view import view_of
-from causaldrive.label.seen import Sight, past_of
+from causaldrive.label.seen import Sight, past_of, pictures_ahead
 from causaldrive.label.stage import LabelConfig, run
 from causaldrive.label.store import labels_path, read_labels
 from causaldrive.label.types import CocLabel
@@ -286,6 +286,20 @@ def test_the_first_call_holds_two_seconds_of_the_past_and_nothing_of_the_future(
     content = teacher.ask_causes(past).messages[1]["content"]
     assert [part["type"] for part in content] == ["image_url"] * 5 + ["text"]
     assert all(isinstance(m["content"], str) for m in teacher.ask_decision(view, t0_us, ()).messages), "no frames"
+
+
+def test_pictures_that_were_read_ahead_are_those_that_each_moment_shows(tmp_path):
+    view, sight = view_of(read_recording(with_camera(tmp_path))), Sight(frames_hz=2.0, image_width_px=32)
+    moments = (3_000_000, 3_500_000, 4_200_000)
+    ready = pictures_ahead(view, moments, sight)
+    assert len(ready) == 11, "of fifteen, four are shown twice"
+    marked = {t: f"at {t}" for t in ready}
+    for t0_us in moments:
+        assert past_of(view, t0_us, sight, ready=ready) == past_of(view, t0_us, sight)
+        shown = past_of(view, t0_us, sight, ready=marked).pictures
+        assert shown == tuple(f"at {t}" for t in sorted(ready) if t in range(t0_us - 2_000_000, t0_us + 1, 500_000))
+    assert past_of(view, 5_000_000, sight, ready=ready).pictures == past_of(view, 5_000_000, sight).pictures
+    assert pictures_ahead(view, moments, Sight(see="motion")) == {}
 
 
 def test_a_recording_that_lacks_what_shall_be_shown_is_set_aside(drives, tmp_path):

@@ -40,6 +40,13 @@ BESIDE_ROUTE = Evidence(motion_of(speeds(10, (0, 7)), swerve(3.4, -3.4)), IDS)  
 WAITS_TO_MERGE = Evidence(motion_of(speeds(10, (0, 7)), np.r_[np.full(25, -3.4), swerve(3.4, -3.4)[:40]]), IDS)
 WORKS = Cause("odd_constraint", "construction narrows our lane", "construction", "car_7", T0)
 RIDER = Cause("critical_object", "a slow cyclist is on the right side of our lane", "cyclist", "car_7", T0)
+FREE = Evidence(replace(CRUISE, set_speed_mps=10.0), IDS)
+COMING_BACK = Evidence(motion_of(speeds(10, (0, 7)), swerve(-1.2, 1.2)), IDS)  # from left of the middle to it
+BACK_FROM_RIGHT = Evidence(motion_of(speeds(10, (0, 7)), swerve(1.4, -1.4)), IDS)
+SLOWER = replace(BRAKING, text="the car ahead is slower")
+SIGN = Cause("traffic_sign", "a stop sign is ahead", "stop_sign", None, T0)
+ONCOMING = Cause("critical_object", "an oncoming car goes first", "oncoming_vehicle", "car_7", T0)
+SWERVES = Cause("critical_object", "a car in the left lane is swerving", "risky_vehicle", "car_7", T0)
 BUMP_NEAR, BUMP_FAR = (
     Evidence(CRUISE, IDS, demands=(Demand("speed_bump", far, braking),), knows_bumps=True)
     for far, braking in ((35.0, 1.2), (60.0, 0.4))
@@ -85,6 +92,19 @@ NUDGING = Evidence(motion_of(speeds(10, (0, 7)), swerve(1.2)), IDS)
         (label("speed_adaptation", causes=(CURVE,)),
          Evidence(CRUISE, IDS, demands=(Demand("right_curve", 50.0, 0.4), Demand("left_curve", 20.0, 1.3)))),
         (label("lead_obstacle_following", causes=(BRAKING,)), replace(STOPPING, aside_m={"car_7": 0.8})),
+        (NUDGE, COMING_BACK),
+        (label("set_speed_tracking", causes=()),
+         Evidence(motion_of(speeds(0, (0, 0.6), (0.6, 1), (1.5, 6)), swerve(0)), IDS)),
+        (label("set_speed_tracking", "lane_change", "left", (ROUTE,)), BACK_FROM_RIGHT),
+        (label("gap_searching", "lateral_abort", None, (BESIDE, ROUTE)),
+         Evidence(motion_of(speeds(10, (-0.4, 3), (0, 4)), np.full(65, -2.5)), IDS)),
+        (label("acceleration_for_passing", "out_of_lane_nudge", "left", (SLOWER,)),
+         Evidence(motion_of(speeds(10, (0.5, 7)), swerve(1.2)), IDS)),
+        (label("lead_obstacle_following", "in_lane_nudge", "left", (replace(SLOWER, text="the car ahead is stopped"),)),
+         Evidence(motion_of(speeds(10, (-1, 4), (0, 3)), swerve(0.6)), IDS)),
+        (label("lead_obstacle_following", causes=(SLOWER,)), replace(FREE, motion=replace(CRUISE, set_speed_mps=11.0))),
+        (label("yield", causes=(replace(SLOWER, text="a car ahead is crossing"),)),
+         replace(STOPPING, oncoming=frozenset({"car_7"}))),
     ],
 )  # fmt: skip
 def test_true_labels_pass_every_check(true, evidence):
@@ -102,6 +122,17 @@ def test_true_labels_pass_every_check(true, evidence):
         ("causes_fit_decision", label("stop_for_static_constraint", causes=()), STOPPING),
         ("causes_fit_decision", label("lead_obstacle_following", causes=(GREEN,)), STOPPING),
         ("causes_fit_decision", label("speed_adaptation", causes=(BRAKING,)), STOPPING),
+        ("causes_fit_decision", label("yield", causes=(SIGN,)), STOPPING),
+        ("causes_fit_decision", label("stop_for_static_constraint", causes=(ONCOMING,)), STOPPING),
+        ("causes_fit_decision", label("gap_searching", causes=(ENDS,)), EASING),
+        ("causes_fit_decision", label("acceleration_for_passing", causes=(SLOWER,)), Evidence(SURGE, IDS)),
+        ("causes_fit_decision", label("lead_obstacle_following", "in_lane_nudge", "left", (SLOWER,)), NUDGING),
+        ("causes_fit_decision", label("lead_obstacle_following", causes=(BLOCK,)), STOPPING),
+        ("causes_fit_decision", label("lead_obstacle_following", causes=(SWERVES,)), STOPPING),
+        ("causes_are_as_said", label("lead_obstacle_following", causes=(SLOWER,)),
+         replace(STOPPING, oncoming=frozenset({"car_7"}))),
+        ("causes_are_as_said", label("lead_obstacle_following", causes=(SLOWER,)),
+         replace(STOPPING, came_in=frozenset({"car_7"}))),
         ("causes_are_as_said", STOP, replace(STOPPING, light_states={"light_1": ("red", "green")})),
         ("causes_are_as_said", label("set_speed_tracking", causes=(GREEN,)),
          Evidence(CRUISE, IDS, light_states={"light_1": ("green", "green")})),
@@ -138,6 +169,15 @@ def test_true_labels_pass_every_check(true, evidence):
         ("decision_matches_motion", STOP, Evidence(CRUISE, IDS)),
         ("decision_matches_motion", label("set_speed_tracking", causes=()), STOPPING),
         ("decision_matches_motion", NUDGE, Evidence(motion_of(speeds(10, (0, 7)), swerve(-1.2)), IDS)),
+        ("decision_matches_motion", label("speed_adaptation", causes=(CURVE,)), FREE),
+        ("decision_matches_motion", label("lead_obstacle_following", causes=(SLOWER,)), FREE),
+        ("decision_matches_motion", label("gap_searching", causes=(BESIDE,)), FREE),
+        ("decision_matches_motion", label("set_speed_tracking", causes=()),
+         Evidence(motion_of(speeds(0.6, (-0.6, 1), (0, 0.6), (1, 6)), swerve(0)), IDS)),
+        ("decision_matches_motion", label("set_speed_tracking", "out_of_lane_nudge", "right", (WORKS,)), COMING_BACK),
+        ("decision_matches_motion", label("set_speed_tracking", "lane_change", "left", (ROUTE,)), NUDGING),
+        ("decision_matches_motion", label("set_speed_tracking", "merge_split", None, (ENDS,)), NUDGING),
+        ("decision_matches_motion", label("yield", "lateral_abort", None, (PERSON,)), STOPPING),
         ("keyword_rules", label("lead_obstacle_following"), Evidence(CRUISE, IDS)),
         ("keyword_rules", label("set_speed_tracking", causes=(GREEN,)), STOPPING),
         ("keyword_rules", label("stop_for_static_constraint", causes=(BUS,)), Evidence(CRUISE, IDS)),

@@ -25,11 +25,12 @@ from causaldrive.label.openai_teacher import OpenAiTeacher, TeacherConfig
 from causaldrive.label.proactive import keyframes_of
 from causaldrive.label.recording_view import RecordingView, view_of
 from causaldrive.label.reply_cache import ReplyCache
-from causaldrive.label.seen import past_of
+from causaldrive.label.seen import past_of, pictures_ahead
 from causaldrive.label.teachers import teacher_of
 from causaldrive.label.types import CocLabel
 
 Finished = Callable[[Path, list[CocLabel], str | None], None]  # recording, labels, why it was set aside
+_AHEAD = 16  # keyframes of a recording whose pictures are read in one pass
 PurseOf = Callable[[str, EndpointConfig], Purse]  # role (teacher, critic), endpoint -> what pays its requests
 
 
@@ -92,6 +93,16 @@ class _Open:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One keyframe to be labelled, with the pictures that were read ahead for it."""
+
+    opened: _Open
+    number: int
+    keyframe: Keyframe
+    pictures: Mapping[int, str]
+
+
 def ask_all(
     directories: Sequence[Path], settings: AskSettings, finished: Finished, asked: Asked, purse_of: PurseOf = own_purse
 ) -> None:
@@ -106,7 +117,7 @@ def ask_all(
 async def _ask_all(
     directories: Sequence[Path], settings: AskSettings, finished: Finished, asked: Asked, purse_of: PurseOf
 ) -> None:
-    jobs: asyncio.Queue[tuple[_Open, int, Keyframe]] = asyncio.Queue(maxsize=settings.concurrency)
+    jobs: asyncio.Queue[_Job] = asyncio.Queue(maxsize=settings.concurrency)
     async with AsyncExitStack() as stack:
         asker = await _asker(settings, asked, purse_of, stack)
         try:
@@ -149,16 +160,30 @@ async def _open_all(
         opened = _Open(directory, view, [None] * len(keyframes), len(keyframes), judge)
         if not keyframes:
             finished(directory, [], None)
-        for number, keyframe in enumerate(keyframes):
-            await jobs.put((opened, number, keyframe))
+        for first in range(0, len(keyframes), _AHEAD):
+            part = keyframes[first : first + _AHEAD]
+            pictures = await asyncio.to_thread(_read_ahead, view, part, settings)
+            for number, keyframe in enumerate(part, first):
+                await jobs.put(_Job(opened, number, keyframe, pictures))
+
+
+def _read_ahead(view: RecordingView, keyframes: Sequence[Keyframe], settings: AskSettings) -> Mapping[int, str]:
+    """What the teacher will be shown; nothing where it cannot be read, so that who needs it says why."""
+    if "teacher" not in settings.roles():
+        return {}
+    try:
+        return pictures_ahead(view, [keyframe.t0_us for keyframe in keyframes], settings.openai)
+    except UserError:
+        return {}
 
 
 async def _work(jobs: asyncio.Queue, asker: Asker, finished: Finished) -> None:
     while True:
-        opened, number, keyframe = await jobs.get()
+        job = await jobs.get()
+        opened = job.opened
         try:
             if opened.reason is None:
-                opened.labels[number] = await asker.label(opened.view, keyframe, opened.judge)
+                opened.labels[job.number] = await asker.label(opened.view, job.keyframe, opened.judge, job.pictures)
         except StopAsking:
             raise
         except UserError as error:
@@ -179,10 +204,13 @@ class Asker:
         self._present = None if teacher else teacher_of(settings.teacher)
         self._critic = Critic(settings.critic) if critic else None
 
-    async def label(self, view: RecordingView, keyframe: Keyframe, judge: Judge | None = None) -> CocLabel:
+    async def label(
+        self, view: RecordingView, keyframe: Keyframe, judge: Judge | None = None,
+        pictures: Mapping[int, str] | None = None,
+    ) -> CocLabel:  # fmt: skip
         """The label of one keyframe, checked and judged. Raises UserError for what the recording lacks."""
         if self._asked and self._teacher_at:
-            past = await asyncio.to_thread(past_of, view, keyframe.t0_us, self._settings.openai)
+            past = await asyncio.to_thread(past_of, view, keyframe.t0_us, self._settings.openai, ready=pictures)
             answer = await self._asked.explain(view, keyframe, past, self._teacher_at)
         else:
             assert self._present is not None, "a teacher is either asked or at hand"

@@ -1,7 +1,8 @@
 """The critic of causes: is a named cause one, that is, would the driver have decided otherwise without it?
 
     stated    D(now) differs from D(now | this one away), or
-              D(now | others away) differs from D(now | others and this one away)
+              D(now | others away) differs from D(now | others and this one away);
+              and D(now) is D(now | every agent that is not named away)
     driven    without it another decision is stated *and* the drive of the next 6.4 s moves (`worlds/causes.py`)
 
 D is the privileged expert's decision, `others` are the other named causes: both of two that only together make it are
@@ -27,7 +28,7 @@ from causaldrive.worlds.counterfactual import changed, expert_branch
 from causaldrive.worlds.expert import Explanation, explain
 from causaldrive.worlds.expert_drive import disturbance_of, driving
 from causaldrive.worlds.explanation import Factor
-from causaldrive.worlds.interventions import CannotIntervene, Intervention, act, without
+from causaldrive.worlds.interventions import CannotIntervene, Intervention, act, row_of, without
 from causaldrive.worlds.replay import ReplayWorld
 from causaldrive.worlds.scenes import FAMILIES, SceneSpec, build_scene
 from causaldrive.worlds.still import StillWorld
@@ -60,7 +61,10 @@ def cause_critic(view: RecordingView, drives: bool = False) -> Judge:
         if all(binds is None for binds in found):
             return unknown(NAME, "no named cause can be taken away")
         idle = [cause for cause, binds in zip(label.causes, found, strict=True) if binds is False]
-        return verdict(NAME, [f"without '{cause.text}' the driver would have decided the same" for cause in idle])
+        faults = [f"without '{cause.text}' the driver would have decided the same" for cause in idle]
+        if not faults and not drives and not suffices(label.causes, worlds.still(label.t0_us)):
+            faults = ["with nobody there but whom it names, the driver would have decided otherwise"]
+        return verdict(NAME, faults)
 
     return judge
 
@@ -78,6 +82,21 @@ def binds(cause: Cause, named: Sequence[Cause], world: DrivenWorld) -> bool | No
     except CannotIntervene:
         return False if cause.category in _HERE else None
     return _matters(cause, (), gone, world) or (len(named) > 1 and _matters(cause, named, gone, world))
+
+
+def suffices(named: Sequence[Cause], world: DrivenWorld) -> bool:
+    """Whether the expert's decision now stays with every agent away that is not named, nor of a named row.
+
+    Where an object is named without its id, nobody can tell who would have to stay, so it is taken to suffice.
+    """
+    if any(cause.category in _HERE and cause.agent_id is None for cause in named):
+        return True
+    agents = world.state.agents
+    ours = {name for cause in named if cause.agent_id in agents.ids for name in row_of(agents, str(cause.agent_id))}
+    others = [Intervention("remove_agent", name) for name in agents.ids if name not in ours]
+    base = explain(world.history, world.context)
+    with changed(world, others):
+        return not _differs(base, explain(world.history, world.context))
 
 
 def _matters(cause: Cause, named: Sequence[Cause], gone: Intervention, world: DrivenWorld) -> bool:

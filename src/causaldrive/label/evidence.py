@@ -28,5 +28,7 @@ class Evidence:
     aside_m: Mapping[str, float] = field(
         default_factory=dict
     )  # id -> how far left of the way driven after t0 it is at t0
+    oncoming: frozenset[str] = frozenset()  # agents that drive towards us along the way to go at t0
+    came_in: frozenset[str] = frozenset()  # agents that were beside the way to go 2 s ago and come into it since
     demands: tuple[Demand, ...] | None = None  # of the road at t0; None where no way to go is known
     knows_bumps: bool = False  # the map tells bumps

@@ -1,6 +1,6 @@
 """Meta actions: what the car did, as one longitudinal and one lateral word per 10 Hz frame, by rules from motion alone.
 
-    a_i = (v_{i+1} - v_i) / dt          kappa_i = (yaw_{i+1} - yaw_i) / (v_i dt)
+    a_i = (v_{i+1} - v_i) / dt          kappa_i = (yaw_{i+1} - yaw_i) / (v dt)    v: mean of v_i, v_{i+1}
 
 The word at frame i speaks of the step that begins there. Both signals go through filters without phase shift: where
 there is noise, a centred mean as wide as the measured noise asks for, then a centred median, which keeps edges where
@@ -180,7 +180,7 @@ def _longitudinal(speed: Array, p: Profile) -> np.ndarray:
     rate, change, width, clean = _without_noise(raw, p.acceleration_spread_mps2, p.acceleration_clean_mps2, p)
     fine, fine_change, _, _ = _without_noise(raw, p.strong_spread_mps2, p.acceleration_clean_mps2, p)
     pause = 0 if clean else p.shortest_pause_frames
-    mid_speed = np.append((speed[:-1] + speed[1:]) / 2, speed[-1])
+    mid_speed = _mid(speed)
     labels = np.where(np.abs(mid_speed) <= p.still_mps, "stop", "maintain_speed").astype(object)
     for sign, verb in ((1, "accelerate"), (-1, "decelerate")):
         gentle = _close(_reach(sign * rate, p.gentle_low_mps2, p.gentle_high_mps2), pause)
@@ -195,14 +195,20 @@ def _longitudinal(speed: Array, p: Profile) -> np.ndarray:
     return _absorb_short(labels, p.shortest_frames).astype(str)
 
 
+def _mid(speed: Array) -> Array:
+    """Mean speed (T,) of the step from frame i to i + 1; the last repeats the last frame."""
+    return np.append((speed[:-1] + speed[1:]) / 2, speed[-1])
+
+
 def _lateral(speed: Array, yaw: Array, longitudinal: np.ndarray, p: Profile) -> np.ndarray:
     rate = np.diff(np.unwrap(yaw)) / STEP_S
     turns = _without_noise(rate, p.yaw_rate_spread_radps, p.yaw_rate_clean_radps, p, always=True)
-    moving = np.abs(speed) > p.still_mps
-    curvature = np.where(moving, turns.rate / np.where(moving, speed, 1.0), 0.0)
+    mid_speed = _mid(speed)
+    moving = (np.abs(speed) > p.still_mps) & (np.abs(mid_speed) > p.still_mps / 2)
+    curvature = np.where(moving, turns.rate / np.where(moving, mid_speed, 1.0), 0.0)
     forward = moving & ~np.isin(longitudinal, ("reverse", "stop"))
     bend = np.where(forward, curvature, 0.0)
-    sideways = np.where(forward, turns.rate * speed, 0.0)
+    sideways = np.where(forward, turns.rate * mid_speed, 0.0)
     steers = {side: _steering(sign, bend, sideways, forward, turns, p) for side, sign in _SIDES.items()}
     both = steers["left"] & steers["right"]  # a pause that either side fills is that one's whose way it bends
     labels = np.full(len(speed), "go_straight", object)
@@ -235,14 +241,31 @@ def _coming_over(bend: Array, p: Profile) -> tuple[np.ndarray, Array]:
     """What the wheel's way from the other side takes, if a span begins at a frame: (T,) both.
 
     t = (k_other + k_low) / k'. Whether the frame itself is late by it; and, where the frame before is straight
-    between two bends, what part of it was already this side's: no more than the rest after t, nor than its mean allows.
+    between two bends, what part of it was already this side's: no more than the rest after t, nor than its mean
+    allows, and none where the wheel came to rest before it reached this side.
     """
-    before, earlier = _earlier(bend, 1), _earlier(bend, 2)
-    takes_s = (p.steer_low_1pm - np.minimum(np.stack([before, earlier]), 0.0)) / p.wheel_1pms
-    mixed = (before - earlier) / np.maximum(bend - earlier, p.steer_low_1pm)
+    ends = _ends(bend, p)
+    before, start, end = _earlier(bend, 1), _earlier(ends, 2), _earlier(ends, 1)
+    takes_s = (p.steer_low_1pm - np.minimum(np.stack([before, start]), 0.0)) / p.wheel_1pms
+    mixed = (before - start) / np.maximum(bend - start, p.steer_low_1pm)
     part = np.clip(np.minimum(1 - takes_s[1] / STEP_S, mixed), 0.0, 1.0)
-    came = (earlier <= -p.steer_low_1pm) & (np.abs(before) < p.steer_low_1pm)
+    came = (start <= -p.steer_low_1pm) & (before < p.steer_low_1pm) & (end >= p.steer_low_1pm)
     return takes_s[0] > p.late_s + 1e-9, np.where(came, part, 0.0)
+
+
+def _ends(bend: Array, p: Profile) -> Array:
+    """Where the wheel is at the end of each frame, of which `bend` (T,) is the mean: (T,) 1/m.
+
+    It turns at its own pace and then rests. The frame before says where it starts: first by its mean, then by its end.
+    """
+    return _at_end(_earlier(_at_end(_earlier(bend, 1), bend, p), 1), bend, p)
+
+
+def _at_end(start: Array, mean: Array, p: Profile) -> Array:
+    """The end of a turn by D in a frame: D - D^2 / (2 k' dt) = |mean - start|; at most k' dt / 2 beyond the mean."""
+    most = p.wheel_1pms * STEP_S
+    moved = np.minimum(np.abs(mean - start), most / 2)
+    return mean + np.sign(mean - start) * (most * (1 - np.sqrt(1 - 2 * moved / most)) - moved)
 
 
 def _earlier(signal: Array, frames: int) -> Array:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causaldrive.clips.geometry import arc_lengths, project_on_polyline, to_frame
+from causaldrive.clips.geometry import arc_lengths, project_on_polyline, to_frame, wrap_angle
 from causaldrive.clips.resample import ego_at_10hz
 from causaldrive.clips.samples import usable_range
 from causaldrive.clips.types import EgoMotion, Recording
@@ -20,6 +20,7 @@ from causaldrive.label.evidence import HISTORY_US, Evidence
 from causaldrive.label.meta_actions import MetaActions, describe, detect, profile_of
 from causaldrive.label.road_ahead import demands_of
 from causaldrive.worlds.replay import context_of, states_of
+from causaldrive.worlds.route import route_of
 from causaldrive.worlds.state import SceneContext, WorldState
 
 
@@ -67,6 +68,8 @@ class RecordingView:
             category,
             _light_states(history),
             _aside(history[-1], motion.xy_in_rig_m) if history else {},
+            _oncoming(history[-1], self.context) if routed else frozenset(),
+            _came_in(history[0], history[-1], self.context) if routed else frozenset(),
             demands_of(self.context, history[-1].ego) if routed else None,
             bool(self.context.road.bumps),
         )
@@ -102,6 +105,38 @@ def _distances(now: WorldState) -> dict[str, float]:
     xy = np.concatenate([now.agents.xy_in_local_m.reshape(-1, 2), now.lights.stop_xy_in_local_m.reshape(-1, 2)])
     gaps = np.linalg.norm(xy - now.ego.xy_in_local_m, axis=1)
     return dict(zip(ids, gaps.tolist(), strict=True))
+
+
+_MOVES_MPS, _TURNED_RAD = 0.5, 2.0
+_CLEAR_M, _INWARD_M = 0.5, 0.5  # beyond the strip that the car sweeps along the way to go; and nearer since
+
+
+def _oncoming(now: WorldState, context: SceneContext) -> frozenset[str]:
+    """Agents that move against the heading of the way to go where they are."""
+    agents, route = now.agents, route_of(context)
+    if not agents.ids:
+        return frozenset()
+    arcs, _ = route.project(agents.xy_in_local_m.reshape(-1, 2))
+    turned = np.abs(wrap_angle(agents.yaw_rad - route.heading(arcs)))
+    against = (turned > _TURNED_RAD) & (agents.speed_mps > _MOVES_MPS)
+    return frozenset(name for name, comes in zip(agents.ids, against, strict=True) if comes)
+
+
+def _came_in(before: WorldState, now: WorldState, context: SceneContext) -> frozenset[str]:
+    """Agents that were clear of the car's strip of the way to go at the start of the history and are nearer now."""
+    known = [name for name in now.agents.ids if name in before.agents.ids]
+    if not known:
+        return frozenset()
+    route = route_of(context)
+
+    def aside(state: WorldState) -> np.ndarray:
+        places = [state.agents.xy_in_local_m[state.agents.ids.index(name)] for name in known]
+        return np.abs(route.project(np.array(places))[1])
+
+    widths = np.array([now.agents.size_m[now.agents.ids.index(name), 1] for name in known])
+    clear = aside(before) > (widths + now.ego.size_m[1]) / 2 + _CLEAR_M
+    came = clear & (aside(now) < aside(before) - _INWARD_M)
+    return frozenset(name for name, comes in zip(known, came, strict=True) if comes)
 
 
 _LEAST_STEP_M, _PAST_END_M = 0.05, 3.0

@@ -14,6 +14,8 @@ PUSH_FREE_S = 2.5  # of the future that must be the driver's own
 _HALF_LANE_M = 1.75
 _SLOW_MPS = 2.0  # a car this slow may have waited for the light for longer than the history tells
 _VEHICLES = ("car", "truck", "bus", "motorcycle", "other")
+_CROSSES = re.compile(r"\b(?:cross|oncoming|turn|revers|towards us)")
+_CUTS_IN = re.compile(r"\b(?:cut\w*[ -]in|cross|merg|turn|pull\w* out)")
 _CATEGORIES = {  # kind of cause -> what the named agent may be
     "lead_vehicle": (*_VEHICLES, "cyclist"),
     "cut_in_vehicle": (*_VEHICLES, "cyclist"),
@@ -57,8 +59,7 @@ def _any_of_kind(cause: Cause, evidence: Evidence) -> bool:
 def causes_are_as_said(label: CocLabel, evidence: Evidence) -> Verdict:
     """A named agent is of the kind said, a named light shows at t0 what is said; 'turned green' was not green before.
 
-    A car that hardly moves may have waited for longer than the 2 s of history. Who is ahead of a car that keeps its
-    lane is less than half a lane beside the way that it drove.
+    A car that hardly moves may have waited for longer than the 2 s of history. What makes a lead: `_lead_faults`.
     """
     faults = []
     for cause in label.causes:
@@ -70,10 +71,26 @@ def causes_are_as_said(label: CocLabel, evidence: Evidence) -> Verdict:
             faults.extend(_light_faults(cause, states, evidence))
         elif category is not None and cause.kind in _LIGHTS:
             faults.append(f"{cause.agent_id} is a {category}, no light")
-        aside_m = evidence.aside_m.get(cause.agent_id or "", 0.0)
-        if cause.kind == "lead_vehicle" and label.decision_lateral == "lane_keeping" and abs(aside_m) > _HALF_LANE_M:
-            faults.append(f"'{cause.text}', but {cause.agent_id} is {abs(aside_m):.1f} m beside the way driven")
+        if cause.kind == "lead_vehicle":
+            faults.extend(_lead_faults(cause, label, evidence))
     return verdict("causes_are_as_said", faults)
+
+
+def _lead_faults(cause: Cause, label: CocLabel, evidence: Evidence) -> list[str]:
+    """A lead drives our way, has not just come in from beside it (that is a cut-in), and is ahead of us.
+
+    Who is ahead of a car that keeps its lane is less than half a lane beside the way that it drove. One who crosses or
+    has the right of way is not told from a lead by its kind, so its words exempt it.
+    """
+    name = cause.agent_id or ""
+    if name in evidence.oncoming and not _CROSSES.search(cause.text):
+        return [f"'{cause.text}', but {name} comes towards us"]
+    if name in evidence.came_in and not _CUTS_IN.search(cause.text):
+        return [f"'{cause.text}', but {name} is cutting in from beside the way to go"]
+    aside_m = abs(evidence.aside_m.get(name, 0.0))
+    if label.decision_lateral == "lane_keeping" and aside_m > _HALF_LANE_M:
+        return [f"'{cause.text}', but {name} is {aside_m:.1f} m beside the way driven"]
+    return []
 
 
 def _light_faults(cause: Cause, states: tuple[str, ...], evidence: Evidence) -> list[str]:

@@ -7,7 +7,7 @@ Reads a `RecordingView` and its camera's frames. Knows nothing of prompts or end
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -60,8 +60,13 @@ class Past:
     picture_s: tuple[float, ...]  # when each was taken, from now
 
 
-def past_of(view: RecordingView, t0_us: int, sight: Sight, span_us: int = HISTORY_US) -> Past:
-    """The `span_us` up to t0 as `sight` shows it. Raises UserError where the recording lacks what shall be shown."""
+def past_of(
+    view: RecordingView, t0_us: int, sight: Sight, span_us: int = HISTORY_US, ready: Mapping[int, str] | None = None
+) -> Past:
+    """The `span_us` up to t0 as `sight` shows it. Raises UserError where the recording lacks what shall be shown.
+
+    `ready` may hold pictures that `pictures_ahead` made with the same sight; what it lacks is read from the video.
+    """
     scene: tuple[str, ...] = ()
     if sight.see in ("text", "both"):
         if view.recording.agents is None:
@@ -70,7 +75,8 @@ def past_of(view: RecordingView, t0_us: int, sight: Sight, span_us: int = HISTOR
     times: tuple[int, ...] = ()
     pictures: tuple[str, ...] = ()
     if sight.see in ("frames", "both"):
-        times, pictures = _pictures(view, t0_us, sight, span_us)
+        times = _picture_times(view, t0_us, sight, span_us)
+        pictures = _pictures(view, times, sight, ready or {})
     return Past(_history_rows(view, t0_us), scene, pictures, tuple((t - t0_us) / 1e6 for t in times))
 
 
@@ -140,17 +146,43 @@ def _lights_of(state: WorldState) -> list[tuple[float, str]]:
     return found
 
 
-def _pictures(view: RecordingView, t0_us: int, sight: Sight, span_us: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def pictures_ahead(
+    view: RecordingView, t0s_us: Sequence[int], sight: Sight, span_us: int = HISTORY_US
+) -> dict[int, str]:
+    """JPEG data URLs of all that several moments show, by time: what they share is read once, in one pass.
+
+    Raises UserError as `past_of` does.
+    """
+    if sight.see not in ("frames", "both"):
+        return {}
+    times = sorted({t for t0_us in t0s_us for t in _picture_times(view, t0_us, sight, span_us)})
+    return dict(zip(times, _pictures(view, times, sight, {}), strict=True))
+
+
+def _camera_of(view: RecordingView, sight: Sight) -> str:
     recording = view.recording
     if not recording.cameras or recording.directory is None:
         raise UserError(f"{recording.recording_id} has no camera; use --openai.see text or motion.")
     name = sight.camera or next(iter(recording.cameras))
     if name not in recording.cameras:
         raise unknown_name(f"{recording.recording_id}: camera", name, recording.cameras)
+    return name
+
+
+def _picture_times(view: RecordingView, t0_us: int, sight: Sight, span_us: int) -> tuple[int, ...]:
+    recording, name = view.recording, _camera_of(view, sight)
     times = _frame_times(recording.cameras[name].t_us, t0_us, sight, span_us)
     if not times:
         raise UserError(f"{recording.recording_id}: camera {name} has no frame in the 2 s before {t0_us} us.")
-    return times, tuple(jpeg_url(image, sight) for image in read_frames(recording.directory, name, times))
+    return times
+
+
+def _pictures(view: RecordingView, times: Sequence[int], sight: Sight, ready: Mapping[int, str]) -> tuple[str, ...]:
+    directory, lacking = view.recording.directory, [t for t in times if t not in ready]
+    assert directory is not None, "who has picture times has a directory"
+    read = read_frames(directory, _camera_of(view, sight), lacking) if lacking else ()
+    made = {t: jpeg_url(image, sight) for t, image in zip(lacking, read, strict=True)}
+    return tuple(ready[t] if t in ready else made[t] for t in times)
 
 
 def _frame_times(t_us: np.ndarray, t0_us: int, sight: Sight, span_us: int) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ _GOES_ROUND = ("in_lane_nudge", "out_of_lane_nudge", "lane_change")
 _GONE_ROUND = ("stopped_vehicle", "construction", "cyclist")  # kinds that a nudge leaves beside it
 _ASIDE_M = 0.5  # nearer to the way driven than this a thing is on neither side
 _TURN_RAD, _TIGHTER_MPS2 = 0.1, 0.3
-_BLOCKED = re.compile(r"(?:block\w*|on|narrows) the (left|right) side")
+BLOCKED_SIDE = re.compile(r"(?:block\w*|on|narrows) the (left|right) side")
 _NEEDED = re.compile(r"needs the (left|right) lane")
 
 
@@ -28,7 +28,7 @@ def side_faults(label: CocLabel, evidence: Evidence) -> list[str]:
         return []
     faults = []
     for cause in label.causes:
-        blocked, needed = _BLOCKED.search(cause.text), _NEEDED.search(cause.text)
+        blocked, needed = BLOCKED_SIDE.search(cause.text), _NEEDED.search(cause.text)
         if blocked and side == blocked.group(1):
             faults.append(f"goes {side} although {cause.text}")
         if needed and label.decision_lateral == "lane_change":

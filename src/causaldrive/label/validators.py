@@ -21,9 +21,10 @@ from causaldrive.ground.words import (
     LONGITUDINAL_DECISIONS,
 )
 from causaldrive.label.consistency import LIMITS, SpeedProfile, judge
+from causaldrive.label.course_checks import course_faults
 from causaldrive.label.evidence import HISTORY_US, Evidence
 from causaldrive.label.scene_checks import causes_are_as_said, causes_exist, undisturbed, unknown, verdict
-from causaldrive.label.side_checks import curve_faults, side_faults
+from causaldrive.label.side_checks import BLOCKED_SIDE, curve_faults, side_faults
 from causaldrive.label.timing_checks import in_time
 from causaldrive.label.trace import SIDED_LATERAL, UNOBSERVED, ParsedTrace, parse
 from causaldrive.label.trace_rules import cause_kinds
@@ -100,7 +101,7 @@ def evidence_in_history(label: CocLabel, evidence: Evidence) -> Verdict:
 
 
 def decision_matches_motion(label: CocLabel, evidence: Evidence) -> Verdict:
-    """The car did what was decided, on each axis that was decided."""
+    """The car did what was decided, on each axis that was decided; it is also held against the way to go."""
     if evidence.motion is None:
         return unknown("decision_matches_motion", "the motion after t0 is not known")
     spoken = ParsedTrace(label.decision_longitudinal, label.decision_lateral, label.direction, ())
@@ -112,7 +113,7 @@ def decision_matches_motion(label: CocLabel, evidence: Evidence) -> Verdict:
         for decision, agrees in ((spoken.longitudinal, result.longitudinal), (spoken.lateral, result.lateral))
         if agrees is False
     ]
-    return verdict("decision_matches_motion", faults)
+    return verdict("decision_matches_motion", [*faults, *course_faults(label, evidence.motion)])
 
 
 @dataclass(frozen=True)
@@ -211,21 +212,23 @@ _FITS: dict[str, tuple[str, ...]] = {  # kind of cause -> decisions of either ax
     "red_light": ("stop_for_static_constraint",),
     "yellow_light": ("stop_for_static_constraint",),
     "green_light": ("set_speed_tracking",),
-    "stop_sign": ("stop_for_static_constraint", "yield"),
+    "stop_sign": ("stop_for_static_constraint",),
     "crossing_vehicle": ("yield",),
-    "oncoming_vehicle": ("yield", "stop_for_static_constraint", *_SIDEWAYS),
+    "oncoming_vehicle": ("yield", *_SIDEWAYS),
     "merging_vehicle": ("gap_searching", "yield"),
     "sharp_curve": ("speed_adaptation",),
     "speed_bump": ("speed_adaptation",),
     "pedestrian_waiting": ("set_speed_tracking",),
     "risky_vehicle": ("yield", "lead_obstacle_following"),
     "neighbour_vehicle": ("gap_searching", "lateral_abort"),
-    "lane_ends": ("gap_searching", "merge_split", "lane_change", "lateral_abort"),
-    "route_lane": ("gap_searching", "merge_split", "lane_change", "lateral_abort"),
+    "lane_ends": ("merge_split", "lane_change", "lateral_abort"),
+    "route_lane": ("merge_split", "lane_change", "lateral_abort"),
     "construction": ("stop_for_static_constraint", "speed_adaptation", "merge_split", *_SIDEWAYS),
     "school_bus": ("stop_for_static_constraint",),
     "emergency_vehicle": ("yield", "pull_over"),
 }
+_STANDS = re.compile(r"\b(?:stopped|parked|standing|stationary|broken)\b")
+_BESIDE = re.compile(r"\bin the (?:left|right|next|other) lane\b")
 _RIGHT_OF_WAY = re.compile(r"\b(?:cross|merg|oncoming|turn|emergency|right of way|pull\w* out|revers)")
 _GOING = ("set_speed_tracking", "acceleration_for_passing")
 _NEED_NO_CAUSE = (None, "set_speed_tracking", "lane_keeping")
@@ -242,7 +245,7 @@ def causes_fit_decision(label: CocLabel, evidence: Evidence) -> Verdict:
         return verdict("causes_fit_decision", [])
     if any(kind not in _FITS for kind in kinds):
         return unknown("causes_fit_decision", "a cause is not of a known kind")
-    fits = [_fits(cause, str(kind)) for cause, kind in zip(label.causes, kinds, strict=True)]
+    fits = [_fits(cause, str(kind), label) for cause, kind in zip(label.causes, kinds, strict=True)]
     decisions = (label.decision_longitudinal, label.decision_lateral)
     faults = [
         f"nothing named is a reason for {decision}"
@@ -260,10 +263,26 @@ def _kind_of(cause: Cause) -> str | None:
     return cause.kind or next(iter(cause_kinds(cause.text.lower())), None)
 
 
-def _fits(cause: Cause, kind: str) -> tuple[str, ...]:
-    """A vehicle that has the right of way is yielded to, whatever else it is."""
+def _fits(cause: Cause, kind: str, label: CocLabel) -> tuple[str, ...]:
+    """What one cause can make. A vehicle that has the right of way is yielded to, whatever else it is."""
     vehicle = kind in ("lead_vehicle", "stopped_vehicle")
-    return (*_FITS[kind], "yield") if vehicle and _RIGHT_OF_WAY.search(cause.text) else _FITS[kind]
+    made = (*_FITS[kind], "yield") if vehicle and _RIGHT_OF_WAY.search(cause.text) else _FITS[kind]
+    idle = _cannot_make(cause.text, kind, label.decision_lateral)
+    return tuple(decision for decision in made if decision not in idle)
+
+
+def _cannot_make(text: str, kind: str, lateral: str | None) -> set[str]:
+    """What a kind of cause could make, but not this one.
+
+    Who is beside us is not followed; nobody is passed by who keeps the lane behind; and no room within the lane is
+    made for one who drives ahead in it.
+    """
+    if (kind == "stopped_vehicle" and BLOCKED_SIDE.search(text)) or (kind == "risky_vehicle" and _BESIDE.search(text)):
+        return {"lead_obstacle_following"}
+    if kind != "lead_vehicle":
+        return set()
+    passes = {"acceleration_for_passing"} if lateral == "lane_keeping" else set()
+    return passes if _STANDS.search(text) else {*passes, "in_lane_nudge"}
 
 
 CHECKS: tuple[Callable[[CocLabel, Evidence], Verdict], ...] = (

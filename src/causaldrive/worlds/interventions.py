@@ -23,7 +23,7 @@ from causaldrive.worlds.state import AgentArrays
 from causaldrive.worlds.traffic import CannotIntervene
 from causaldrive.worlds.world import DrivenWorld
 
-__all__ = ["KINDS", "CannotIntervene", "Intervention", "act", "without"]
+__all__ = ["KINDS", "CannotIntervene", "Intervention", "act", "row_of", "without"]
 
 KINDS = ("remove_agent", "freeze_agent", "hold_light", "delete_sign", "clear_blockage", "straighten_road")
 _THINGS = ("cone", "barrier", "sign", "other")
@@ -55,7 +55,7 @@ def act(world: DrivenWorld, interventions: Sequence[Intervention]) -> None:
         elif one.kind == "hold_light":
             world.hold_light(_need(one), one.state or "green")
         elif one.kind == "clear_blockage":
-            for name in _row_of(world.state.agents, _need(one)):
+            for name in row_of(world.state.agents, _need(one)):
                 world.remove_agent(name)
         else:
             {"remove_agent": world.remove_agent, "freeze_agent": world.freeze_agent,
@@ -68,7 +68,7 @@ def _need(one: Intervention) -> str:
     return one.target
 
 
-def _row_of(agents: AgentArrays, name: str) -> list[str]:
+def row_of(agents: AgentArrays, name: str) -> list[str]:
     """The agent and all standing things that are joined to it by gaps of at most 8 m."""
     if name not in agents.ids:
         raise CannotIntervene(f"there is no agent {name!r} in this scene")
