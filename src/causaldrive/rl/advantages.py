@@ -119,7 +119,7 @@ def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
         rewards = path_rewards(one.rollout.result.decisions[one.index], drawn)
         for axis in range(rewards.shape[1]):
             group = (one.rollout.job.scene, one.index, one.rollout.job.member, axis)
-            found = b * weights.consistency * normalised(rewards[:, axis], [group] * len(rewards))
+            found = b * weights.consistency * normalised(rewards[:, axis].tolist(), [group] * len(rewards))
             taught = [
                 Lesson(path.of_axis(axis), group, float(a))
                 for path, a in zip(drawn, found, strict=True)
