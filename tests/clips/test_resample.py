@@ -5,12 +5,13 @@ from __future__ import annotations
 import clip_drives
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import Rotation, Slerp
 
 from causaldrive.clips.geometry import quat_of_yaw, yaw_of
 from causaldrive.clips.resample import ego_at_10hz, motion_from_poses, resample_ego
+from causaldrive.clips.types import EgoMotion
 from causaldrive.ground.errors import UserError
 
 
@@ -105,6 +106,24 @@ def test_slerp_takes_the_short_way_between_opposite_signs():
     quats = Rotation.from_euler("z", [[0.2], [0.4]]).as_quat(scalar_first=True) * [[1], [-1]]
     ego = motion_from_poses(np.array([0, 100_000]), np.zeros((2, 3)), quats)
     np.testing.assert_allclose(resample_ego(ego, np.array([50_000])).yaw_rad, 0.3, atol=1e-9)
+
+
+_NUMBER = st.floats(-1, 1)
+_QUATS = st.tuples(_NUMBER, _NUMBER, _NUMBER, _NUMBER).filter(lambda q: np.linalg.norm(q) > 0.1)
+
+
+@given(first=_QUATS, last=_QUATS, share=st.integers(0, 1_000))
+def test_rotations_are_those_of_scipys_slerp(first, last, share: int):
+    """Any two rotations but those half a turn apart, where both ways round are as short."""
+    first, last = (np.array(q) / np.linalg.norm(q) for q in (first, last))
+    assume(abs(first @ last) > 1e-3)
+    zeros = np.zeros((2, 3))
+    ego = EgoMotion(np.array([0, 1_000]), zeros, np.stack([first, last]), zeros, zeros, np.zeros(2))
+    found = resample_ego(ego, np.array([share])).quat_local_to_rig[0]
+    ends = Rotation.from_quat([first, last], scalar_first=True)
+    wanted = Slerp([0, 1_000], ends)([share]).as_quat(scalar_first=True)[0]
+    assert found[0] >= 0
+    assert min(np.abs(found - wanted).max(), np.abs(found + wanted).max()) < 1e-12
 
 
 def test_ten_hertz_grid_and_times_outside():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sft_drives import drive
 
 from causaldrive.clips.types import AgentTracks, Camera, CameraTrack, LightTracks, Recording
-from causaldrive.sft.sights import KINDS, SCALES, Sight, sight_of
+from causaldrive.sft.sights import KINDS, SCALES, Sight, sight_of, sights_of
 
 ROWS, COLUMNS, T_US = 6, 10, 2_000_000
 CAMERA = Camera("front", 320, 192, 200.0, 200.0, 160.0, 96.0, (1.6, 0.0, 1.5), (0.5, -0.5, 0.5, -0.5))
@@ -104,6 +104,26 @@ def test_what_a_recording_does_not_have_is_not_made_up():
     assert np.isnan(sight.ground).all() and np.isnan(sight.path).all() and not sight.kind.any()
     elsewhen = recording(agents=one_agent("car", 10.0, 0.0, t_us=np.array([T_US + 500_000])))
     assert not sight_of(elsewhen, "front", T_US, ROWS, COLUMNS).kind.any()
+
+
+def test_pictures_together_are_the_same_as_one_by_one():
+    """An agent that is annotated at some moments, a head whose light changes."""
+    times = [T_US - 400_000, T_US, T_US + 500_000]
+    seen = [one_agent("car", 10.0, 0.5 * k, t_us=np.array([t])) for k, t in enumerate(times[:2])]
+    agents = AgentTracks(
+        *(np.concatenate([getattr(each, f.name) for each in seen]) for f in dataclasses.fields(AgentTracks))
+    )
+    head = np.add(place_of(drive(1), 25.0, 2.0), (0, 0, 4.0))
+    rows = {"t_us": [0, T_US], "light_id": ["l"] * 2, "lane_id": ["x"] * 2, "state": ["red", "green"],
+            "stop_xy_in_local_m": [head[:2]] * 2, "head_xyz_in_local_m": [head] * 2, "yaw_rad": [0.0] * 2}  # fmt: skip
+    world = recording(agents=agents, lights=LightTracks(**{name: np.array(value) for name, value in rows.items()}))
+    together = sights_of(world, "front", times, ROWS, COLUMNS)
+    for t_us, found in zip(times, together, strict=True):
+        alone = sight_of(world, "front", t_us, ROWS, COLUMNS)
+        for name in ("kind", "measures", "ground", "path"):
+            assert np.array_equal(getattr(found, name), getattr(alone, name), equal_nan=True), name
+    kinds = [{KINDS[k] for k in sight.kind} - {"nothing"} for sight in together]
+    assert kinds == [{"vehicle", "red light"}, {"vehicle", "green light"}, {"green light"}]
 
 
 @given(ahead_m=st.floats(6, 40), side=st.floats(-0.5, 0.5))

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from causaldrive.clips import tables
 from causaldrive.clips.types import Camera, CameraTrack, Recording
-from causaldrive.clips.video import decode_frames, encode_video, index_video, iterate_video
+from causaldrive.clips.video import check_decodes, decode_frames, encode_video, index_video, iterate_video
 from causaldrive.ground.errors import UserError, unknown_name
 from causaldrive.ground.files import atomic_directory, read_json, write_json
 
@@ -104,7 +104,7 @@ def _to_json(recording: Recording) -> dict[str, Any]:
 
 
 def read_recording(directory: Path) -> Recording:
-    """Read and check a recording directory (video frames are counted, not decoded).
+    """Read and check a recording directory (video frames are counted; the first is decoded).
 
     Raises UserError naming the file and field that is missing, damaged or inconsistent.
     """
@@ -171,7 +171,7 @@ def _read_camera(directory: Path, entry: Any) -> CameraTrack:
             f"{video} is {found[0]}x{found[1]} pixels, {MARK} says {stated[0]}x{stated[1]}; the same size expected, so "
             "scale the intrinsics with the video."
         )
-    decode_frames(video, [0])
+    check_decodes(video)
     return CameraTrack(camera, t_us)
 
 

@@ -7,12 +7,12 @@ frame i of the file is frame i of its table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -21,6 +21,7 @@ from av.video.reformatter import VideoReformatter
 
 from causaldrive.ground.errors import UserError
 
+T = TypeVar("T")
 GOP_FRAMES = 12
 _ENCODER = {  # closed short groups without B-frames; one thread, so that the same frames give the same bytes
     # ultrafast at 20 is as near to the picture as veryfast at 18, written and read in half the time, in half as many
@@ -107,21 +108,32 @@ def decode_frames(path: Path, numbers: Sequence[int]) -> np.ndarray:
 
     Raises UserError when the file is damaged. Numbers must be below the video's frame count.
     """
+    to_rgb = VideoReformatter()  # one for all frames: it keeps its conversion tables
+    images = _decode(path, numbers, lambda frame: to_rgb.reformat(frame, format="rgb24").to_ndarray())
+    return np.stack([images[number] for number in numbers])
+
+
+def check_decodes(path: Path) -> None:
+    """Decode the first frame and drop it, without turning it to RGB. Raises UserError when damaged."""
+    _decode(path, [0], lambda _: None)
+
+
+def _decode(path: Path, numbers: Sequence[int], take: Callable[[Any], T]) -> dict[int, T]:
+    """What `take` makes of each frame, by number."""
     index = index_video(path)
     wanted = sorted(set(numbers))
     assert wanted and wanted[0] >= 0 and wanted[-1] < len(index.pts), "frame number outside the video"
-    images: dict[int, np.ndarray] = {}
+    taken: dict[int, T] = {}
     try:
         with av.open(str(path)) as container:
-            to_rgb = VideoReformatter()  # one for all frames: it keeps its conversion tables
             for number, frame in _seek_and_decode(container, index, wanted):
-                images[number] = to_rgb.reformat(frame, format="rgb24").to_ndarray()
+                taken[number] = take(frame)
     except (FFmpegError, OSError) as error:
         raise _undecodable(str(path), error) from error
-    lost = [number for number in wanted if number not in images]
+    lost = [number for number in wanted if number not in taken]
     if lost:
         raise UserError(f"{path}: frame {lost[0]} of {len(index.pts)} cannot be decoded; record or import it again.")
-    return np.stack([images[number] for number in numbers])
+    return taken
 
 
 def _seek_and_decode(container: Any, index: VideoIndex, wanted: list[int]) -> Iterator[tuple[int, Any]]:

@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ from torch.nn import functional
 from causaldrive.clips.store import read_recordings
 from causaldrive.clips.types import Recording
 from causaldrive.ground.errors import UserError
-from causaldrive.ground.progress import Meter, track
+from causaldrive.ground.progress import Meter
 from causaldrive.ground.runs import Run, open_run
 from causaldrive.sft.dataset import refuse_held_out, validation_recordings
 from causaldrive.sft.eyes_report import Shown, write_report
@@ -35,7 +36,7 @@ from causaldrive.sft.frames import FrameCache, FrameKey, open_cache
 from causaldrive.sft.loader import Loader
 from causaldrive.sft.optim import MuonAndAdamW, hidden_groups, learning_rate
 from causaldrive.sft.order import SampleOrder
-from causaldrive.sft.sights import AHEAD_M, KINDS, MEASURES, SCALES, Sight, sight_of
+from causaldrive.sft.sights import AHEAD_M, KINDS, MEASURES, SCALES, Sight, sights_of
 from causaldrive.sft.state import TrainState, restore_state, save_state
 from causaldrive.student import checkpoint
 from causaldrive.student.config import FrameSettings
@@ -109,8 +110,12 @@ class PictureSet:
 
     def look(self, rows: int) -> None:
         """Make every picture's targets."""
-        for picture in track(self.pictures, "targets", len(self.pictures), "pictures"):
-            self.sights.append(sight_of(picture.recording, picture.camera, picture.t_us, rows, self.columns))
+        with Meter("targets", len(self.pictures), "pictures") as meter:
+            for _, group in groupby(self.pictures, key=lambda picture: (id(picture.recording), picture.camera)):
+                alike = list(group)
+                times_us = [picture.t_us for picture in alike]
+                self.sights += sights_of(alike[0].recording, alike[0].camera, times_us, rows, self.columns)
+                meter.advance(len(alike))
 
     def __len__(self) -> int:
         return len(self.pictures)

@@ -9,7 +9,7 @@ Reads recordings; knows nothing of models. A part that a recording does not have
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,7 +26,7 @@ from causaldrive.clips.geometry import (
 )
 from causaldrive.clips.resample import resample_ego
 from causaldrive.clips.store import nearest_index
-from causaldrive.clips.types import Camera, Recording
+from causaldrive.clips.types import AgentTracks, Camera, LightTracks, Recording
 
 KINDS = ("nothing", "vehicle", "person", "rider", "obstacle", "red light", "yellow light", "green light")
 MEASURES = ("distance", "side", "speed along", "speed across", "brake light", "indicator")  # of a cell's thing, scaled
@@ -69,7 +69,7 @@ class _Thing:
     kind: int
     low_px: NDArray
     high_px: NDArray
-    measures: tuple[float, ...]
+    measures: NDArray  # (6,)
 
 
 @dataclass(frozen=True)
@@ -105,66 +105,115 @@ def _rotation(camera: Camera) -> NDArray:
 
 def sight_of(recording: Recording, camera: str, t_us: int, rows: int, columns: int) -> Sight:
     """Targets of one camera's picture at `t_us`, cut into rows x columns cells."""
-    ego = resample_ego(recording.ego, np.array([t_us]))
-    view = _View(recording.cameras[camera].camera, ego.position_in_local_m[0], float(ego.yaw_rad[0]))
+    return sights_of(recording, camera, [t_us], rows, columns)[0]
+
+
+def sights_of(recording: Recording, camera: str, t_us: Sequence[int], rows: int, columns: int) -> list[Sight]:
+    """Targets of one camera's pictures at the times (P,); cheaper together, for the poses are found at once."""
+    times_us = np.asarray(t_us, np.int64)
+    ego = resample_ego(recording.ego, times_us)
+    looks = recording.cameras[camera].camera
+    views = [_View(looks, xyz, float(yaw)) for xyz, yaw in zip(ego.position_in_local_m, ego.yaw_rad, strict=True)]
+    agents, lights = _agent_rows(recording.agents, times_us), _light_rows(recording.lights, times_us)
+    return [_sight(recording, view, agents[i], lights[i], rows, columns) for i, view in enumerate(views)]
+
+
+def _sight(
+    recording: Recording, view: _View, agent_rows: NDArray, light_rows: NDArray, rows: int, columns: int
+) -> Sight:
     kind, measures = np.zeros((rows, columns), np.int64), np.zeros((rows, columns, len(MEASURES)), np.float32)
-    things = [*_agents(recording, view, t_us), *_lights(recording, view, t_us)]
+    things = [*_agents(recording.agents, view, agent_rows), *_lights(recording.lights, view, light_rows)]
     for thing in sorted(things, key=lambda each: -each.depth_m):  # the nearest is written last
         inside = _cells(thing, view.size_px / (columns, rows), rows, columns)
         kind[inside], measures[inside] = thing.kind, thing.measures
     ground, path = _road(recording, view, rows, columns)
-    return Sight(kind.reshape(-1), measures.reshape(-1, len(MEASURES)), ground.reshape(-1), path)
+    return Sight(kind.reshape(-1), measures.reshape(-1, len(MEASURES)), ground, path)
 
 
-def _agents(recording: Recording, view: _View, t_us: int) -> Iterator[_Thing]:
-    agents = recording.agents
+def _agent_rows(agents: AgentTracks | None, t_us: NDArray) -> list[NDArray]:
+    """For each time the rows of the annotated moment nearest to it; none where that is not near."""
     if agents is None or not len(agents.t_us):
+        return [np.arange(0)] * len(t_us)
+    at_us = agents.t_us[nearest_index(agents.t_us, t_us)]
+    starts, ends = (np.searchsorted(agents.t_us, at_us, side=side) for side in ("left", "right"))
+    ends = np.where(np.abs(at_us - t_us) <= _MAX_LAG_US, ends, starts)
+    return [np.arange(start, end) for start, end in zip(starts, ends, strict=True)]
+
+
+def _agents(agents: AgentTracks | None, view: _View, rows: NDArray) -> Iterator[_Thing]:
+    if agents is None or not len(rows):
         return
-    at = agents.t_us[nearest_index(agents.t_us, np.array([t_us]))[0]]
-    for k in np.flatnonzero(agents.t_us == at) if abs(int(at) - t_us) <= _MAX_LAG_US else ():
-        length, width, height = agents.size_m[k]
-        corners = view.in_rig(box_corners(agents.xyz_in_local_m[k, :2], agents.yaw_rad[k], length, width))
-        ground = agents.xyz_in_local_m[k, 2] - view.xyz_in_local_m[2]
-        box = np.concatenate([np.c_[corners, np.full(4, ground)], np.c_[corners, np.full(4, ground + height)]])
-        seen = view.optical(box)
-        seen = seen[seen[:, 2] >= 0.5]
-        if len(seen) < 4:
-            continue
-        pixels = view.pixels(seen)
-        low, high = pixels.min(0).clip(0), np.minimum(pixels.max(0), view.size_px)
-        if (high - low).min() <= 1.0:
-            continue
-        depth, turned = float(seen[:, 2].mean()), float(agents.yaw_rad[k]) - view.yaw_rad
-        speed = float(agents.speed_mps[k])
-        measures = (
-            np.log(max(depth, 1.0)) * SCALES["distance"],
-            view.in_rig(agents.xyz_in_local_m[k, :2])[1] / SCALES["side"],
+    optical, in_front = _boxes(agents, view, rows)
+    some = in_front.sum(axis=1) >= 4
+    rows, optical, in_front = rows[some], optical[some], in_front[some]
+    depth = (optical[..., 2] * in_front).sum(axis=1) / in_front.sum(axis=1)
+    optical[..., 2] = np.where(in_front, optical[..., 2], 1.0)  # what is not in front is not looked at below
+    pixels = view.pixels(optical)
+    low = np.where(in_front[..., None], pixels, np.inf).min(axis=1).clip(0)
+    high = np.minimum(np.where(in_front[..., None], pixels, -np.inf).max(axis=1), view.size_px)
+    large = np.flatnonzero((high - low).min(axis=1) > 1.0)
+    measures = _agent_measures(agents, view, rows[large], depth[large])
+    for i, of_agent in zip(large, measures, strict=True):
+        kind = _KIND_OF.get(str(agents.category[rows[i]]), _OBSTACLE)
+        yield _Thing(float(depth[i]), kind, low[i], high[i], of_agent)
+
+
+def _boxes(agents: AgentTracks, view: _View, rows: NDArray) -> tuple[NDArray, NDArray[np.bool_]]:
+    """Corners (K, 8, 3) of agents' boxes in the camera's frame, and (K, 8) whether they are in front of it."""
+    length, width, height = agents.size_m[rows].T
+    box = np.empty((len(rows), 2, 4, 3))
+    xy = box_corners(agents.xyz_in_local_m[rows, :2], agents.yaw_rad[rows], length, width)
+    box[..., :2] = view.in_rig(xy)[:, None]
+    box[..., 2] = (agents.xyz_in_local_m[rows, 2] - view.xyz_in_local_m[2])[:, None, None]
+    box[:, 1, :, 2] += height[:, None]
+    optical = view.optical(box.reshape(-1, 8, 3))
+    return optical, optical[..., 2] >= 0.5
+
+
+def _agent_measures(agents: AgentTracks, view: _View, rows: NDArray, depth_m: NDArray) -> NDArray:
+    """(K, 6) as in `MEASURES`."""
+    turned, speed, indicator = agents.yaw_rad[rows] - view.yaw_rad, agents.speed_mps[rows], agents.indicator[rows]
+    return np.column_stack(
+        [
+            np.log(np.maximum(depth_m, 1.0)) * SCALES["distance"],
+            view.in_rig(agents.xyz_in_local_m[rows, :2])[:, 1] / SCALES["side"],
             speed * np.cos(turned) / SCALES["along"],
             speed * np.sin(turned) / SCALES["across"],
-            float(agents.brake_light[k]),
-            float(agents.indicator[k] if abs(agents.indicator[k]) == 1 else 0),
-        )
-        yield _Thing(depth, _KIND_OF.get(str(agents.category[k]), _OBSTACLE), low, high, measures)
+            agents.brake_light[rows],
+            np.where(np.abs(indicator) == 1, indicator, 0),
+        ]
+    )
 
 
-def _lights(recording: Recording, view: _View, t_us: int) -> Iterator[_Thing]:
+def _light_rows(lights: LightTracks | None, t_us: NDArray) -> list[NDArray]:
+    """For each time the row of each signal head that was last written, heads in the order they first appear in."""
+    if lights is None or not len(lights.t_us):
+        return [np.arange(0)] * len(t_us)
+    _, first, head = np.unique(lights.light_id, return_index=True, return_inverse=True)
+    found = []
+    for count in np.searchsorted(lights.t_us, t_us, side="right"):
+        last = np.full(len(first), -1)
+        last[head[:count]] = np.arange(count)  # of a head's rows the last one stays
+        ordered = last[np.argsort(first)]
+        found.append(ordered[ordered >= 0])
+    return found
+
+
+def _lights(lights: LightTracks | None, view: _View, rows: NDArray) -> Iterator[_Thing]:
     """Signal heads that face the car, in the state that was last written."""
-    lights = recording.lights
-    if lights is None:
+    if lights is None or not len(rows):
         return
-    last = {str(lights.light_id[k]): k for k in np.flatnonzero(lights.t_us <= t_us)}
-    for k in last.values():
-        head = lights.head_xyz_in_local_m[k]
-        seen = view.optical(np.r_[view.in_rig(head[:2]), head[2] - view.xyz_in_local_m[2]])
-        faces = np.cos(float(lights.yaw_rad[k]) - view.yaw_rad) > 0.5
+    rows = rows[np.cos(lights.yaw_rad[rows] - view.yaw_rad) > 0.5]
+    heads, stops = lights.head_xyz_in_local_m[rows], view.in_rig(lights.stop_xy_in_local_m[rows])
+    in_rig = np.column_stack([view.in_rig(heads[:, :2]), heads[:, 2] - view.xyz_in_local_m[2]])
+    for k, seen, stop in zip(rows, view.optical(in_rig), stops, strict=True):
         kind = _LIGHT_KIND.get(str(lights.state[k]))
-        if kind is None or not faces or not 2.0 < seen[2] < _LIGHT_M:
+        if kind is None or not 2.0 < seen[2] < _LIGHT_M:
             continue
         middle = view.pixels(seen)
         if (middle < 0).any() or (middle >= view.size_px).any():
             continue
-        stop = view.in_rig(lights.stop_xy_in_local_m[k])
-        measures = (np.log(max(stop[0], 1.0)) * SCALES["distance"], stop[1] / SCALES["side"], 0.0, 0.0, 0.0, 0.0)
+        measures = np.array([np.log(max(stop[0], 1.0)) * SCALES["distance"], stop[1] / SCALES["side"], 0, 0, 0, 0])
         yield _Thing(float(seen[2]), kind, middle - _LIGHT_PX, middle + _LIGHT_PX, measures)
 
 
@@ -180,30 +229,31 @@ def _cells(thing: _Thing, cell_px: NDArray, rows: int, columns: int) -> NDArray[
 
 
 def _road(recording: Recording, view: _View, rows: int, columns: int) -> tuple[NDArray, NDArray]:
-    """Ground (rows, columns) and path (7,); NaN without a route."""
+    """Ground (rows * columns,) and path (7,); NaN without a route."""
     route = recording.route_xy_in_local_m
+    ground = np.full(rows * columns, np.nan, np.float32)
     if route is None or len(route) < 2:
-        return np.full((rows, columns), np.nan, np.float32), np.full(len(AHEAD_M) + 1, np.nan, np.float32)
-    xy = _ground_points(view, rows, columns)
-    seen = np.isfinite(xy[..., 0])
-    local = from_frame(np.where(seen[..., None], xy, 0.0), view.xyz_in_local_m[:2], view.yaw_rad)
-    side = np.clip(project_on_polyline(local, route)[1], -_SIDE_LIMIT_M, _SIDE_LIMIT_M)
-    ground = np.where(seen, side / SCALES["ground"], np.nan).astype(np.float32)
-    arc, offset = project_on_polyline(view.xyz_in_local_m[None, :2], route)
-    points, _ = pose_on_polyline(arc + np.array(AHEAD_M), route)
-    path = np.clip(view.in_rig(points)[:, 1], -12.0, 12.0) / SCALES["path"]
-    return ground, np.r_[path, offset / SCALES["offset"]].astype(np.float32)
+        return ground, np.full(len(AHEAD_M) + 1, np.nan, np.float32)
+    cells, xy_in_rig_m = _ground_points(view.camera, rows, columns)
+    car = view.xyz_in_local_m[:2]
+    points = np.concatenate([from_frame(xy_in_rig_m, car, view.yaw_rad), car[None]])
+    arcs, sides = project_on_polyline(points, route)
+    ground[cells] = np.clip(sides[:-1], -_SIDE_LIMIT_M, _SIDE_LIMIT_M) / SCALES["ground"]
+    ahead, _ = pose_on_polyline(arcs[-1] + np.array(AHEAD_M), route)
+    path = np.clip(view.in_rig(ahead)[:, 1], -12.0, 12.0) / SCALES["path"]
+    return ground, np.r_[path, sides[-1] / SCALES["offset"]].astype(np.float32)
 
 
-def _ground_points(view: _View, rows: int, columns: int) -> NDArray:
-    """(rows, columns, 2) where the ray of each cell's middle meets the ground, in the rig; NaN beyond 60 m."""
-    camera = view.camera
+@lru_cache(maxsize=64)
+def _ground_points(camera: Camera, rows: int, columns: int) -> tuple[NDArray, NDArray]:
+    """Cells (G,) whose middle's ray meets the ground within 60 m, and where, (G, 2) in the rig."""
     u = (np.arange(columns) + 0.5) * camera.width_px / columns
     v = (np.arange(rows) + 0.5) * camera.height_px / rows
     right, down = np.meshgrid((u - camera.cx_px) / camera.fx_px, (v - camera.cy_px) / camera.fy_px)
-    rays = np.stack([right, down, np.ones_like(right)], -1) @ _rotation(camera).T
+    rays = np.stack([right, down, np.ones_like(right)], -1).reshape(-1, 3) @ _rotation(camera).T
     origin = np.array(camera.rig_to_camera_position_m)
-    falls = rays[..., 2] < -1e-3
-    far = np.where(falls, -origin[2] / np.where(falls, rays[..., 2], -1.0), np.nan)
-    xy = origin[:2] + far[..., None] * rays[..., :2]
-    return np.where((xy[..., :1] < _GROUND_M), xy, np.nan)
+    falls = rays[:, 2] < -1e-3
+    far = np.where(falls, -origin[2] / np.where(falls, rays[:, 2], -1.0), np.nan)
+    xy = origin[:2] + far[:, None] * rays[:, :2]
+    cells = np.flatnonzero(xy[:, 0] < _GROUND_M)
+    return cells, xy[cells]
