@@ -7,7 +7,8 @@
 Group of a step reward: the drives of one scene at one decision index; all decisions of the scene where fewer than two
 members still drive. Group of the episode reward: the drives of one scene. The floor keeps a constant reward at zero
 and tiny differences tiny. Balancing matters: on a clear road nothing has to be explained most of the time, and without
-it the best lesson is to say that always. Decisions whose advantage is zero teach nothing; they are dropped and
+it the best lesson is to say that always. Paths that were drawn for the words of one decision are compared with each
+other alone (`path_lessons`). Decisions whose advantage is zero teach nothing; they are dropped and
 counted. Knows nothing of tokens or models.
 """
 
@@ -39,12 +40,14 @@ class Weights:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One decision to learn from."""
+    """One decision to learn from.
+
+    `group` is (scene, decision index), the index -1 where the whole scene is the group; of a path (scene, decision
+    index, member, axis).
+    """
 
     spoken: Spoken
-    group: tuple[
-        int, ...
-    ]  # (scene, decision index; -1 where the whole scene is the group), a path's: member and axis too
+    group: tuple[int, ...]
     advantage: float
 
 

@@ -1,7 +1,8 @@
 """Groups of drives of the same scenes, with everything at hand to recompute what the policy's words were worth.
 
 Each scene is driven by `group_size` members that differ only in their random numbers. Kept per decision: the sample
-as the policy saw it, the tokens that it wrote, and their log-probabilities when they were written. A scene that breaks
+as the policy saw it, the tokens that it wrote, and their log-probabilities when they were written; and other paths for
+the same words where the policy draws some. A scene that breaks
 or a policy that raises or stalls makes a rollout with a failure, counted apart. Knows nothing of rewards.
 """
 
@@ -39,7 +40,7 @@ class Spoken:
     chosen: int  # how many of the tokens the policy chose itself: the last one of a truncated text is forced
     chain: np.ndarray | None = None  # (S + 1, 64, 2) states of the flow-SDE, when the decoder is trained
     given: int = 0  # how many of the first tokens were given and are not to be learnt from
-    every: int = 1  # of the others, every so manieth is to be learnt from
+    every: int = 1  # of those that follow, one in so many is to be learnt from
 
 
 @dataclass(frozen=True)
