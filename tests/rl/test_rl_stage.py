@@ -147,3 +147,13 @@ def test_the_decoder_can_be_trained_too(student, tmp_path):
     assert row["decoder_kl"] >= 0 and row["failures"] == 0
     before, after = (checkpoint.load(path)[0] for path in (student, tmp_path / "out" / "checkpoint"))
     assert not before.action_out_proj.weight.equal(after.action_out_proj.weight)
+
+
+def test_paths_are_drawn_beside_the_driven_one_and_the_same_seed_gives_the_same_bytes(student, tmp_path):
+    for name in "ab":
+        run(config_of(student, tmp_path / name, iterations=1, mode="tokens", paths=2))
+    (row,) = read_metrics(tmp_path / "a")
+    assert row["path_lessons"] <= 2 * 2 * row["decisions"]  # two paths, two axes
+    assert "2 paths are drawn" in (tmp_path / "a" / "report.html").read_text()
+    a, b = (digest(tmp_path / name / "checkpoint" / "model.safetensors") for name in "ab")
+    assert a == b

@@ -81,6 +81,11 @@ def _rewards(config: RlConfig, metrics: Sequence[dict[str, Any]]) -> Section:
         f"{config.reasoning_weight:g}, consistency {config.consistency_weight:g}. Every round has new scenes, so a "
         "curve also moves with how hard they are; the same scenes before and after are in the next section."
     )
+    if config.paths:
+        text += (
+            f" Besides, {config.paths} paths are drawn for the words of each decision and compared with each other by "
+            "how well they do what the words say."
+        )
     return Section("Rewards", [text, _figure(metrics, _REWARDS, f"Sampled at temperature {config.temperature:g}.")])
 
 
