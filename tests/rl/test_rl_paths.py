@@ -85,7 +85,7 @@ def rollouts_of(learner: Learner) -> list[Rollout]:
     settings = PolicySettings(mode="tokens", temperature=0.8, top_p=1.0, num_samples=4, one_thought=True,
                               greedy_path=True)  # fmt: skip
     policy = StudentPolicy(learner.model, learner.processor, settings)
-    return roll(jobs_of(draw_specs(2, 500_000), 2), policy, ToyPool(SETTINGS), 8, "test")  # type: ignore[arg-type]
+    return roll(jobs_of(draw_specs(2, 500_000), 2), policy, ToyPool(SETTINGS), 8, "test")
 
 
 def test_every_decision_keeps_its_other_paths_for_the_same_words(learner):

@@ -1,9 +1,9 @@
 """Checks of what is decided against the speed wished for and the way to go: what motion alone leaves open.
 
-A driver whom nothing holds back neither follows nor adapts nor seeks a gap, and who drives on does not stand for longer
-than it takes to start. A nudge leads away from the middle of the
-lane, a change of lanes into another lane, and only what was begun can be given up. What asks for the way to go or the
-wish is silent where they are not known. Knows nothing of causes, teachers, files.
+A driver whom nothing holds back neither follows nor adapts nor seeks a gap, and who drives on does not stand for
+longer than it takes to start. A nudge leads away from the middle of the lane, a change of lanes into another lane,
+and only what was begun can be given up. What asks for the way to go or the wish is silent where they are not known.
+Knows nothing of causes, teachers, files.
 """
 
 from __future__ import annotations

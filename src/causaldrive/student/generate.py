@@ -124,9 +124,8 @@ def generate(
     if mode == "flow":
         velocity = state.velocity()
         if guidance != 1.0 and routes is not None:
-            plain = _Decoding(model, processor.prompts(samples, reason).to(model.device), num_samples, state.room)
-            plain.replay(state.token_ids)
-            velocity = _guided(plain.velocity(), velocity, guidance)
+            plain = processor.prompts(samples, reason).to(model.device)
+            velocity = _guided(state.beside(plain, num_samples).velocity(), velocity, guidance)
         action = flow.integrate(velocity, noise.to(model.device), flow_steps or model.config.flow_steps).cpu()
         paths = _integrated(processor, action, speeds, [([], [])] * len(speeds))
     elif mode == "tokens":
@@ -244,6 +243,12 @@ class _Decoding:
         shares = permitted_logprobs(self.logits, permitted, 1.0).exp()
         ids = torch.arange(shares.shape[1], device=shares.device, dtype=shares.dtype)
         return (shares * ids).sum(-1).round().long()
+
+    def beside(self, batch: PromptBatch, num_samples: int) -> _Decoding:
+        """The same words after other prompts."""
+        other = _Decoding(self.model, batch, num_samples, self.room)
+        other.replay(self.token_ids)
+        return other
 
     def replay(self, token_ids: Sequence[Sequence[int]]) -> None:
         """Write the words that other rows wrote."""
