@@ -43,6 +43,7 @@ def open_loop_config(data: tuple[Path, Path, Path], out: Path, **changes) -> Eva
     ({"first_seed": 9_000_000}, "reserved"),
     ({"first_seed": 8_999_999, "closed_loop_scenes": 2}, "reserved"),
     ({"samples": 0}, "--samples"),
+    ({"beside": 0}, "--beside"),
     ({"latency_s": 0.6}, "--latency-s is 0.6"),
     ({"decision_limit_s": 0.0}, "--decision-limit-s"),
     ({"reactive_log": True}, "give --replay too"),
@@ -164,6 +165,19 @@ def test_closed_loop_drives_scores_and_films(data, tmp_path: Path):
     assert (tmp_path / "out" / film["file"]).stat().st_size > 10_000
     log = [json.loads(line) for line in (tmp_path / "out" / "closed_loop" / "coc.jsonl").read_text().splitlines()]
     assert [record["item"] for record in log] == [spec.scene_id for spec in draw_specs(2, 2_000_000, ["lead_brakes"])]
+
+
+def test_students_measured_side_by_side_give_the_table_of_one_after_the_other(data, tmp_path: Path):
+    config = replace(open_loop_config(data, tmp_path / "one", open_loop_limit=4), closed_loop_scenes=2, duration_s=2.6,
+                     videos=1, families=("lead_brakes",), workers=1)  # fmt: skip
+    run(config)
+    run(replace(config, out=tmp_path / "two", beside=2))
+    one, two = rows_of(tmp_path / "one"), rows_of(tmp_path / "two")
+    assert list(one) == list(two)
+    for key, row in one.items():
+        assert row["value"] == pytest.approx(two[key]["value"], abs=2e-3), key
+    (film,) = json.loads((tmp_path / "two" / "results.json").read_text())["videos"]
+    assert film["driver"] == "coc" and (tmp_path / "two" / film["file"]).exists()
 
 
 def test_a_scene_that_breaks_is_a_failure_without_a_score():

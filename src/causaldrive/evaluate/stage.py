@@ -7,17 +7,22 @@ of training.
 
 from __future__ import annotations
 
+import multiprocessing as mp
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from causaldrive.evaluate import closed_loop, open_loop
 from causaldrive.evaluate.closed_loop import Fleet, Shown
-from causaldrive.evaluate.drivers import CONSTANT_TURN, CONSTANT_VELOCITY, EXPERT, StudentEntry, parse_students
+from causaldrive.evaluate.drivers import BUILT_IN, CONSTANT_TURN, CONSTANT_VELOCITY, EXPERT, StudentEntry, parse_students
 from causaldrive.evaluate.logs import log_path, once
 from causaldrive.evaluate.metrics import Difference, Log, compare
 from causaldrive.evaluate.report import write_report
@@ -55,6 +60,7 @@ class EvaluateConfig:
     latency_s: float = 0.0  # a plan is driven this long after what it was made from was seen; the one before goes on
     track: bool = True  # steer back to the plan where the car is off it; --no-track: the plan's own controls alone
     workers: int = 2  # world processes
+    beside: int = 1  # students measured side by side, each in a process on one thread with one world process
     batch: int = 48  # moments or drives that a student answers at once
     seed: int = 0  # of sampling and of the bootstrap
     videos: int = 6  # scenes to film with the last student
@@ -64,7 +70,7 @@ class EvaluateConfig:
     def validate(self) -> None:
         """Raises UserError for numbers out of range and seeds of the wrong split."""
         for name in ("open_loop_limit", "samples", "workers", "batch", "duration_s", "decision_every_s",
-                     "decision_limit_s"):  # fmt: skip
+                     "decision_limit_s", "beside"):  # fmt: skip
             _expect(name, getattr(self, name), getattr(self, name) > 0, "above 0")
         fits = 0.0 <= self.latency_s <= self.decision_every_s
         _expect("latency_s", self.latency_s, fits, f"from 0 to --decision-every-s ({self.decision_every_s})")
@@ -101,36 +107,75 @@ def _check_seeds(first: int, last: int) -> None:
 def run(config: EvaluateConfig) -> None:
     """The stage's entry point. Raises UserError for what a person can mend."""
     config.validate()
-    students = [replace(student, mode=config.mode) for student in parse_students(config.students)]
-    specs = draw_specs(config.closed_loop_scenes, config.first_seed, config.families or None)
+    students, specs = _students(config), _specs(config)
     inputs = {f"student {student.name}": student.path for student in students}
     inputs |= {name: path for name in ("recordings", "labels") if (path := getattr(config, name)) is not None}
     with open_run(config.out, "evaluate", config, inputs) as opened:
         if not opened.done:
+            if config.beside > 1:
+                _measure_beside(config, [student.name for student in students])
             _Evaluation(config, students, specs, opened).carry_out()
+
+
+def _students(config: EvaluateConfig) -> list[StudentEntry]:
+    return [replace(student, mode=config.mode) for student in parse_students(config.students)]
+
+
+def _specs(config: EvaluateConfig) -> list[SceneSpec]:
+    return draw_specs(config.closed_loop_scenes, config.first_seed, config.families or None)
+
+
+def _measure_beside(config: EvaluateConfig, students: Sequence[str]) -> None:
+    """Write the logs of all drivers, those of the last student first: it is filmed and takes longest.
+
+    Raises what a process raised, and UserError for a process that was killed.
+    """
+    groups = [*((name,) for name in reversed(students)), BUILT_IN]
+    with ProcessPoolExecutor(config.beside, mp_context=mp.get_context("spawn")) as pool:
+        try:
+            for _ in pool.map(_measure_some, [replace(config, workers=1)] * len(groups), groups):
+                pass
+        except BrokenProcessPool as error:
+            raise UserError(
+                "evaluate: a process ended before its driver was measured (killed, or out of memory); run the same "
+                "command again, with a smaller --beside or --batch if memory is short."
+            ) from error
+
+
+def _measure_some(config: EvaluateConfig, drivers: tuple[str, ...]) -> None:
+    torch.set_num_threads(1)
+    _Evaluation(config, _students(config), _specs(config), None, drivers).measure()
 
 
 class _Evaluation:
     """One run of the stage: the logs as they come, then everything computed from them."""
 
-    def __init__(self, config: EvaluateConfig, students: list[StudentEntry], specs: list[SceneSpec], opened: Run):
-        self.config, self.students, self.specs, self.opened = config, students, specs, opened
+    def __init__(
+        self, config: EvaluateConfig, students: list[StudentEntry], specs: list[SceneSpec], opened: Run | None,
+        only: tuple[str, ...] = (),
+    ):  # fmt: skip
+        """Without a run no table is made: the logs of the drivers in `only` are all that is wanted."""
+        self.config, self.students, self.specs, self.opened, self.only = config, students, specs, opened, only
         self.set_aside: dict[str, int] = {}
         self.notes: list[str] = []
         self.logs: list[Log] = []
 
     def carry_out(self) -> None:
+        self.measure()
+        results = self._results()
+        write_json(self.config.out / "results.json", results)
+        write_report(self.config.out, results)
+
+    def measure(self) -> None:
+        """Every log that is not there yet."""
         c = self.config
         settings = DriveSettings(decision_every_s=c.decision_every_s, duration_s=c.duration_s, track=c.track,
                                  latency_s=c.latency_s, decision_limit_s=c.decision_limit_s,
                                  reactive_log=c.reactive_log)  # fmt: skip
         with Fleet(settings, c.workers, c.batch) as self.fleet:
-            self._measure()
-        results = self._results()
-        write_json(c.out / "results.json", results)
-        write_report(c.out, results)
+            self._parts()
 
-    def _measure(self) -> None:
+    def _parts(self) -> None:
         if self.config.recordings is not None and self.config.labels is not None:
             self._open_loop(self.config.recordings, self.config.labels)
         if self.specs:
@@ -185,13 +230,17 @@ class _Evaluation:
         return [{**record, "driver": student.name, "video": files.get(record["item"])} for record in records]
 
     def _add(self, part: str, driver: str, make: Any, by_construction: bool = False) -> None:
+        if self.only and driver not in self.only:
+            return
         records = once(log_path(self.config.out, part, driver), make)
-        self.opened.log(part=part, driver=driver, records=len(records),
-                        failures=sum(record["failure"] is not None for record in records))  # fmt: skip
+        if self.opened is not None:
+            self.opened.log(part=part, driver=driver, records=len(records),
+                            failures=sum(record["failure"] is not None for record in records))  # fmt: skip
         self.logs.append(Log(driver, part, records, by_construction))
 
     def _results(self) -> dict[str, Any]:
         c = self.config
+        assert self.opened is not None
         return {
             "command": self.opened.record["command"],
             "seeds": {"seed": c.seed, "first_scene": c.first_seed, "scenes": c.closed_loop_scenes},

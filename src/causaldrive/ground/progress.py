@@ -1,10 +1,11 @@
-"""Progress with rate and time left: a bar on a terminal, plain lines elsewhere."""
+"""Progress with rate and time left: a bar on a terminal, plain lines elsewhere and from child processes."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from multiprocessing import parent_process
 from typing import TypeVar
 
 from rich.console import Console
@@ -24,7 +25,8 @@ class Meter:
         self._note, self._quiet = "", quiet  # quiet: shows nothing, as the second of several processes should
 
     def __enter__(self) -> Meter:
-        if sys.stderr.isatty() and not self._quiet:
+        alone = parent_process() is None  # two bars at once would overwrite each other
+        if sys.stderr.isatty() and alone and not self._quiet:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
