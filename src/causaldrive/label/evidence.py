@@ -32,3 +32,4 @@ class Evidence:
     came_in: frozenset[str] = frozenset()  # agents that were beside the way to go 2 s ago and come into it since
     demands: tuple[Demand, ...] | None = None  # of the road at t0; None where no way to go is known
     knows_bumps: bool = False  # the map tells bumps
+    signs: bool | None = None  # a sign is there, as an object or on the map; None where nobody annotates signs

@@ -5,7 +5,7 @@ Everything derived is computed once per recording. Reads a `Recording`. Knows no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from causaldrive.clips.geometry import arc_lengths, project_on_polyline, to_fram
 from causaldrive.clips.resample import ego_at_10hz
 from causaldrive.clips.samples import usable_range
 from causaldrive.clips.types import EgoMotion, Recording
-from causaldrive.ground.words import FUTURE_STEPS, STEP_US
+from causaldrive.ground.words import FUTURE_STEPS, STEP_US, STOP_WAYS
 from causaldrive.label.consistency import PlannedMotion, motion_of_recording
 from causaldrive.label.evidence import HISTORY_US, Evidence
 from causaldrive.label.meta_actions import MetaActions, describe, detect, profile_of
@@ -22,6 +22,8 @@ from causaldrive.label.road_ahead import demands_of
 from causaldrive.worlds.replay import context_of, states_of
 from causaldrive.worlds.route import route_of
 from causaldrive.worlds.state import SceneContext, WorldState
+
+PRIVILEGED_SOURCE = "town"  # driven by the expert itself: its explanation is the truth
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,14 @@ class RecordingView:
             _came_in(history[0], history[-1], self.context) if routed else frozenset(),
             demands_of(self.context, history[-1].ego) if routed else None,
             bool(self.context.road.bumps),
+            self._signs(category.values()),
         )
+
+    def _signs(self, categories: Collection[str]) -> bool | None:
+        """Whether a sign is there; the town annotates all that stand in it, other sources may leave them out."""
+        ways = self.context.road.right_of_way.values()
+        there = "sign" in categories or any(way.kind in STOP_WAYS for way in ways)
+        return True if there else False if self.recording.source == PRIVILEGED_SOURCE else None
 
 
 def view_of(recording: Recording, profile: str = "causaldrive") -> RecordingView:
