@@ -240,6 +240,27 @@ def test_things_that_are_as_said_pass(true, evidence):
         assert verdicts[check].passed is True, verdicts[check].reason
 
 
+@pytest.mark.parametrize(
+    ("turns", "turning", "passes"),
+    [
+        (None, None, {"left", "right", "keep"}),
+        (frozenset({"left"}), None, {"left", "keep"}),
+        (frozenset({"left"}), "left", {"left"}),
+        (frozenset(), None, {"keep"}),
+    ],
+)
+def test_turns_need_no_cause_but_a_junction_where_the_way_to_go_makes_them(turns, turning, passes):
+    found = set()
+    for name, bend in (("left", 0.1), ("right", -0.1), ("keep", 0.1)):
+        speed = speeds(6, (0, 7))
+        motion = motion_of(speed, np.zeros(65), yaws(speed, (bend, 7)))
+        lateral, side = ("lane_keeping", None) if name == "keep" else ("turn", name)
+        made = label("set_speed_tracking", lateral, side, ())
+        checked = validate(made, Evidence(motion, IDS, turns=turns, turning=turning))
+        found |= {name} if checked.status == "accepted" else set()
+    assert found == passes
+
+
 NAMELESS = tuple(replace(cause, agent_id=None) for cause in (BUS, SIREN, WORKS, ONCOMING, RIDER))
 
 
