@@ -9,19 +9,23 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from physical_ai_av.utils.camera_models import FThetaCameraModel
 from scipy.spatial.transform import Rotation
 
-from causaldrive.clips.physicalai import FRONT, FTheta, ImportPhysicalAiConfig, run
+from causaldrive.clips.physicalai import FRONT, ImportPhysicalAiConfig, run
 from causaldrive.clips.store import read_frames, read_recordings
 from causaldrive.clips.video import encode_video
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.runs import read_metrics
 
 SIZE, FRAMES = (320, 200), 300
-LENS = FTheta(SIZE, (161.0, 99.0), (0.0, 152.0, 0.5, -6.0, 0.2))
+POLYNOMIAL = (0.0, 152.0, 0.5, -6.0, 0.2)  # of the lens, angle (rad) to distance from the centre (px)
+LENS = FThetaCameraModel(*SIZE, np.array([161.0, 99.0]), np.polynomial.Polynomial(POLYNOMIAL),
+                         np.polynomial.Polynomial([0.0, 1 / 152.0]))  # fmt: skip
 MOUNT_M = (1.7, 0.1, 1.5)
 LOOK = Rotation.from_quat([-0.5, 0.5, -0.5, 0.5]) * Rotation.from_euler("x", 0.02)  # scalar last, as published
 POINT_IN_RIG_M = np.array([11.7, 2.1, 2.0])
@@ -43,9 +47,13 @@ def write_download(root: Path, clips: tuple[str, ...] = ("clip-a", "clip-b")) ->
         quoted = '"' + json.dumps(members).replace('"', '""') + '"' if members else ""
         lines.append(f"{name},{directory},{path},{quoted}")
     (root / "features.csv").write_text("\n".join(lines) + "\n")
-    pq.write_table(
-        pa.table({"chunk": [7] * len(clips) + [8], "clip_id": [*clips, "elsewhere"]}), root / "clip_index.parquet"
+    index = pd.Index([*clips, "elsewhere"], name="clip_id")
+    pd.DataFrame({"chunk": [7] * len(clips) + [8]}, index=index).to_parquet(root / "clip_index.parquet")
+    (root / "metadata").mkdir()
+    pd.DataFrame({name: [True] * len(index) for name in rows}, index=index).to_parquet(
+        root / "metadata/feature_presence.parquet"
     )
+    pd.DataFrame({"country": ["x"] * len(index)}, index=index).to_parquet(root / "metadata/data_collection.parquet")
     write_zip(root / zipped.format(chunk_id=7), {k: v for clip in clips for k, v in camera_files(clip, root).items()})
     write_zip(
         root / "labels/egomotion/egomotion.chunk_0007.zip", {f"{c}.egomotion.parquet": egomotion() for c in clips}
@@ -81,7 +89,7 @@ def egomotion() -> bytes:
 
 def camera_files(clip: str, root: Path) -> dict[str, bytes]:
     """A white blob where the lens sees POINT_IN_RIG_M, on ever brighter grey."""
-    u, v = LENS.pixels_of(LOOK.inv().apply(POINT_IN_RIG_M - MOUNT_M))
+    u, v = LENS.ray2pixel(LOOK.inv().apply(POINT_IN_RIG_M - MOUNT_M))
     x, y = np.meshgrid(np.arange(SIZE[0]) + 0.5, np.arange(SIZE[1]) + 0.5)
     blob = np.hypot(x - u, y - v) < 4
 
@@ -98,22 +106,19 @@ def camera_files(clip: str, root: Path) -> dict[str, bytes]:
 
 def write_calibration(root: Path, clips: tuple[str, ...]) -> None:
     quat, count = LOOK.as_quat(), len(clips)
-    same = {"clip_id": list(clips)}
-    tables = {
-        "camera_intrinsics": {**same, "camera_name": [FRONT] * count,
-                              "width": [SIZE[0]] * count, "height": [SIZE[1]] * count,
-                              "cx": [LENS.centre_px[0]] * count, "cy": [LENS.centre_px[1]] * count,
-                              **{f"fw_poly_{k}": [a] * count for k, a in enumerate(LENS.polynomial)}},
-        "sensor_extrinsics": {**same, "sensor_name": [FRONT] * count,
-                              **{f"q{axis}": [quat[k]] * count for k, axis in enumerate("xyzw")},
-                              **{axis: [MOUNT_M[k]] * count for k, axis in enumerate("xyz")}},
-        "vehicle_dimensions": {**same, "length": [4.9] * count, "width": [2.0] * count, "height": [1.5] * count,
-                               "rear_axle_to_bbox_center": [1.45] * count},
-    }  # fmt: skip
-    for name, columns in tables.items():
+    by_clip = pd.Index(clips, name="clip_id")
+    lens = {"width": SIZE[0], "height": SIZE[1], "cx": LENS.principal_point[0], "cy": LENS.principal_point[1],
+            **{f"fw_poly_{k}": a for k, a in enumerate(POLYNOMIAL)},
+            **{f"bw_poly_{k}": 0.0 for k in range(5)}}  # fmt: skip
+    mount = {f"q{axis}": quat[k] for k, axis in enumerate("xyzw")} | dict(zip("xyz", MOUNT_M, strict=True))
+    size = {"length": 4.9, "width": 2.0, "height": 1.5, "rear_axle_to_bbox_center": 1.45, "wheelbase": 2.9,
+            "track_width": 1.6}  # fmt: skip
+    for name, row, level in (("camera_intrinsics", lens, "camera_name"), ("sensor_extrinsics", mount, "sensor_name"),
+                             ("vehicle_dimensions", size, None)):  # fmt: skip
+        both = pd.MultiIndex.from_product([clips, [FRONT]], names=["clip_id", level])
         path = root / f"calibration/{name}/{name}.chunk_0007.parquet"
         path.parent.mkdir(parents=True)
-        path.write_bytes(parquet(**columns))
+        pd.DataFrame([row] * count, index=both if level else by_clip).to_parquet(path)
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +168,7 @@ def test_a_broken_clip_leaves_the_others(download, tmp_path):
         ({"clips": ("clip-z",)}, "'clip-z' is not in"),
         ({"clips": ("elsewhere",)}, "chunk_0008.zip is missing; download the feature egomotion"),
         ({"camera_hz": 0.0}, "camera-hz must be above 0"),
+        ({"cameras": ("egomotion",)}, "camera 'egomotion' is not known"),
     ],
 )
 def test_what_cannot_be_imported_is_said(download, tmp_path, changes, said):
@@ -173,3 +179,17 @@ def test_what_cannot_be_imported_is_said(download, tmp_path, changes, said):
 def test_another_directory_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no features"):
         run(ImportPhysicalAiConfig(tmp_path, tmp_path / "out"))
+
+
+def test_a_copy_without_its_metadata_names_the_file(tmp_path):
+    root = write_download(tmp_path / "in", ("clip-a",))
+    (root / "metadata/data_collection.parquet").unlink()
+    with pytest.raises(UserError, match=r"metadata/data_collection.parquet is missing; download it"):
+        run(ImportPhysicalAiConfig(root, tmp_path / "out"))
+
+
+def test_a_damaged_table_is_said_and_leaves_nothing_behind(tmp_path):
+    root = write_download(tmp_path / "in", ("clip-a",))
+    (root / "calibration/sensor_extrinsics/sensor_extrinsics.chunk_0007.parquet").write_bytes(b"no table")
+    with pytest.raises(UserError, match=r"sensor_extrinsics of clip clip-a .*download it again"):
+        run(ImportPhysicalAiConfig(root, tmp_path / "out"))

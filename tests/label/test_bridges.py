@@ -164,6 +164,33 @@ def test_annotations_decide(tmp_path, changes, expected):
     assert bridge_studio.read_studio(tmp_path / "t.json").labels == [replace(before, **expected)]
 
 
+def predict(path: Path, model: str, **changes) -> None:
+    """What another model's backend adds to the first task: one more prediction."""
+    tasks = json.loads(path.read_text())
+    result = json.loads(json.dumps(tasks[0]["predictions"][0]["result"]))
+    for entry in result:
+        entry["value"] = changes.get(entry["from_name"], entry["value"])
+    tasks[0]["predictions"].append({"model_version": model, "score": 0.7, "result": result})
+    path.write_text(json.dumps(tasks))
+
+
+def test_the_prediction_of_another_model_becomes_its_label_until_a_person_decides(tmp_path):
+    before, path = label(status="accepted"), tmp_path / "t.json"
+    bridge_studio.write_studio(path, [before])
+    predict(path, "same")
+    assert bridge_studio.read_studio(path).labels == [before], "that says nothing new"
+    predict(path, "other-2b", decision_longitudinal={"choices": ["stop_for_static_constraint"]},
+            trace={"text": ["Stop because the light ahead is red."]})  # fmt: skip
+    (said,) = bridge_studio.read_studio(path).labels
+    assert (said.decision_longitudinal, said.teacher, said.status) == (
+        "stop_for_static_constraint", "other-2b", "unscored")  # fmt: skip
+    assert said.causes == before.causes and said.verdicts[0].score == 0.7
+    predict(path, "broken", direction={"choices": ["up"]})
+    assert "direction is 'up'" in bridge_studio.read_studio(path).set_aside[0]
+    annotate(path)
+    assert bridge_studio.read_studio(path).labels == [before], "what a person left as it was"
+
+
 def test_a_cancelled_annotation_changes_nothing(tmp_path):
     bridge_studio.write_studio(tmp_path / "t.json", [label(status="unscored")])
     annotate(tmp_path / "t.json", cancelled=True, verdict={"choices": ["Reject"]})

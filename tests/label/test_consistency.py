@@ -95,6 +95,19 @@ def test_the_set_speed_says_what_is_keeping_and_what_is_holding_back():
     assert not judged("yield", SURGE, 12.0)
 
 
+def test_pulling_over_is_slowing_stopping_or_staying_slow_at_the_edge():
+    def judged(speed: np.ndarray, offset: np.ndarray, set_speed_mps: float | None) -> bool | None:
+        motion = replace(motion_of(speed, offset), set_speed_mps=set_speed_mps)
+        return judge(ParsedTrace(None, "pull_over", "right", ()), motion).lateral
+
+    edge, slow = np.full(65, -2.4), speeds(5, (0, 7))
+    for speed in (BRAKE, STAND, slow):
+        assert judged(speed, edge, 12.0)
+    assert not judged(slow, edge, 5.0) and not judged(slow, edge, None), "nobody holds that driver back"
+    assert not judged(speeds(5, (1.5, 7)), edge, 12.0), "that is driving on"
+    assert not judged(slow, np.zeros(65), 12.0) and not judged(BRAKE, -edge, 12.0), "not at that edge"
+
+
 def test_a_later_move_aside_is_a_later_decision():
     later = np.concatenate([np.zeros(25), swerve(1.5)])[:65]
     assert aside("lane_keeping", None, later) and not aside("lane_keeping", None, swerve(1.5))

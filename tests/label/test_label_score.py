@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from label_drives import recording_of
+from label_drives import recording_of, town_recording
 from odd_server import DECISION, Answer, OddServer, said
 
 from causaldrive.clips.store import write_recording
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import read_json
+from causaldrive.ground.words import CAUSE_KINDS
 from causaldrive.label.labelling import label_recording
 from causaldrive.label.openai_teacher import TeacherConfig
 from causaldrive.label.recording_view import view_of
@@ -95,13 +96,26 @@ def test_each_fault_moves_its_own_figure(town):
 
 def test_objects_are_there_by_kind_and_by_id(town):
     view = view_of(town["lead_brakes"])
-    history = view.history_states(4_000_000)
+    t0_us = 4_000_000
     car = Cause("critical_object", "a car", "lead_vehicle")
-    known = history[-1].agents.ids[0]
-    assert is_there(car, history) and is_there(replace(car, agent_id=known), history)
-    assert not is_there(replace(car, agent_id="ghost"), history)
-    assert not is_there(replace(car, kind="cyclist"), history)
-    assert not is_there(Cause("traffic_light", "red", "red_light"), history)
+    known = view.history_states(t0_us)[-1].agents.ids[0]
+    assert is_there(car, view, t0_us) and is_there(replace(car, agent_id=known), view, t0_us)
+    assert not is_there(replace(car, agent_id="ghost"), view, t0_us)
+    assert not is_there(replace(car, agent_id=known, kind="pedestrian_crossing"), view, t0_us)
+    for kind in ("cyclist", "red_light", "stop_sign", "speed_bump", "school_bus", "construction"):
+        assert not is_there(Cause(CAUSE_KINDS[kind], kind, kind), view, t0_us), kind
+
+
+@pytest.mark.parametrize("kind", ["stop_sign", "speed_bump", "school_bus", "construction", "emergency_vehicle"])
+def test_things_of_the_wider_town_are_there_where_the_expert_names_them(kind):
+    view = view_of(town_recording(kind))
+    labels = label_recording(view, ExpertTeacher(), 0.5)
+    named = [(label, cause) for label in labels for cause in label.causes if cause.kind == kind]
+    assert named, "the family shows what it is named after"
+    for label, cause in named:
+        assert is_there(cause, view, label.t0_us)
+        assert is_there(replace(cause, agent_id=None), view, label.t0_us)
+    assert all(tallies_of(label, view)["hallucination_rate"].numerator == 0 for label in labels)
 
 
 def test_drives_whose_causes_are_unknown_are_set_aside(drives, tmp_path):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from label_drives import recording_of_states
+from label_drives import recording_of_states, town_recording
 
 from causaldrive.clips.types import RoadMap
 from causaldrive.label.keyframes import Keyframe
+from causaldrive.label.labelling import label_recording
 from causaldrive.label.recording_view import view_of
 from causaldrive.label.road_ahead import BUMP, LEFT_CURVE, RIGHT_CURVE, demands_of, strongest
 from causaldrive.label.teachers import ExpertTeacher
 from causaldrive.label.types import CocLabel
+from causaldrive.label.validators import validate
 from causaldrive.worlds.expert_drive import drive
 from causaldrive.worlds.scenes import SceneSpec, build_scene, default_camera
 from causaldrive.worlds.state import EgoState, SceneContext
@@ -82,3 +86,18 @@ def test_the_road_of_a_drive_over_a_bump_asks_for_more_and_more_until_it_is_slow
     assert named and max(braking) > 0.9
     first = asked[named[0]]
     assert first is not None and first.braking_mps2 > 0.9
+
+
+def test_the_turn_of_an_expert_on_a_network_is_where_the_way_to_go_turns():
+    view = view_of(town_recording("unprotected_left_turn", 24.0))
+    labels = label_recording(view, ExpertTeacher(), 0.5)
+    turns = [label for label in labels if label.decision_lateral == "turn"]
+    assert turns and {label.direction for label in turns} == {"left"}
+    assert all(label.status == "accepted" for label in turns), [label.verdicts for label in turns]
+    assert any(view.evidence(label.t0_us).turning == "left" for label in turns), "the one under way"
+    for label in turns:
+        assert view.evidence(label.t0_us).turns == {"left"}
+        other = validate(replace(label, direction="right"), view.evidence(label.t0_us))
+        assert other.status == "rejected"
+    before = view.usable_range_us[0]
+    assert view.evidence(before).turns == frozenset() and view.evidence(before).turning is None

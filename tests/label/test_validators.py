@@ -240,6 +240,48 @@ def test_things_that_are_as_said_pass(true, evidence):
         assert verdicts[check].passed is True, verdicts[check].reason
 
 
+@pytest.mark.parametrize(
+    ("turns", "turning", "passes"),
+    [
+        (None, None, {"left", "right", "keep"}),
+        (frozenset({"left"}), None, {"left", "keep"}),
+        (frozenset({"left"}), "left", {"left"}),
+        (frozenset(), None, {"keep"}),
+    ],
+)
+def test_turns_need_no_cause_but_a_junction_where_the_way_to_go_makes_them(turns, turning, passes):
+    found = set()
+    for name, bend in (("left", 0.1), ("right", -0.1), ("keep", 0.1)):
+        speed = speeds(6, (0, 7))
+        motion = motion_of(speed, np.zeros(65), yaws(speed, (bend, 7)))
+        lateral, side = ("lane_keeping", None) if name == "keep" else ("turn", name)
+        made = label("set_speed_tracking", lateral, side, ())
+        checked = validate(made, Evidence(motion, IDS, turns=turns, turning=turning))
+        found |= {name} if checked.status == "accepted" else set()
+    assert found == passes
+
+
+NAMELESS = tuple(replace(cause, agent_id=None) for cause in (BUS, SIREN, WORKS, ONCOMING, RIDER))
+
+
+@pytest.mark.parametrize("cause", NAMELESS, ids=lambda cause: cause.kind)
+def test_a_thing_named_without_an_id_must_have_its_like_in_the_scene(cause):
+    def exists(*categories: str) -> bool | None:
+        scene = replace(STOPPING, category={f"agent_{k}": category for k, category in enumerate(categories)})
+        verdicts = validate(replace(STOP, causes=(cause,)), scene).verdicts
+        return next(v for v in verdicts if v.check == "causes_exist").passed
+
+    own = {"school_bus": "school_bus", "emergency_vehicle": "emergency_vehicle", "construction": "cone",
+           "oncoming_vehicle": "truck", "cyclist": "cyclist"}[str(cause.kind)]  # fmt: skip
+    assert exists("pedestrian", own) and not exists("pedestrian", "animal") and not exists()
+
+
+@pytest.mark.parametrize(("signs", "passed"), [(True, True), (None, True), (False, False)])
+def test_a_stop_sign_is_missed_only_where_signs_are_annotated(signs, passed):
+    verdicts = validate(replace(STOP, causes=(SIGN,)), replace(STOPPING, signs=signs)).verdicts
+    assert next(v for v in verdicts if v.check == "causes_exist").passed is passed
+
+
 def test_a_cause_of_no_known_kind_can_make_anything():
     merging = Cause("routing_intent", "our exit is 200 m ahead", None, None, T0)
     verdicts = {v.check: v for v in validate(label("gap_searching", causes=(merging,)), STOPPING).verdicts}

@@ -14,7 +14,7 @@ import numpy as np
 from causaldrive.clips.geometry import quat_of_yaw
 from causaldrive.clips.resample import motion_from_poses
 from causaldrive.clips.store import write_recording
-from causaldrive.clips.types import AgentTracks, Camera, CameraTrack, Recording
+from causaldrive.clips.types import AgentTracks, Camera, CameraTrack, EgoMotion, Recording
 from causaldrive.label.store import write_labels
 from causaldrive.label.types import Cause, CocLabel
 
@@ -43,6 +43,15 @@ def write_drive(directory: Path, name: str = "drive") -> Path:
     frames = (np.full((HEIGHT, WIDTH, 3), shade(n), np.uint8) for n in range(FRAMES))
     write_recording(directory / name, recording, {"front": frames})
     return directory
+
+
+def moving(name: str, speed_mps: np.ndarray) -> Recording:
+    """Straight ahead at 10 Hz with these speeds, exact at every frame, nothing around."""
+    flat, count = np.zeros(len(speed_mps)), len(speed_mps)
+    x = np.concatenate([[0.0], np.cumsum(speed_mps[:-1]) * 0.1])
+    ego = EgoMotion(np.arange(count, dtype=np.int64) * 100_000, np.column_stack([x, flat, flat]), quat_of_yaw(flat),
+                    np.column_stack([speed_mps, flat, flat]), np.zeros((count, 3)), flat)  # fmt: skip
+    return Recording(name, "test", "none", ego)
 
 
 def label(t0_s: float, name: str = "drive", **changes: Any) -> CocLabel:

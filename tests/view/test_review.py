@@ -10,8 +10,9 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from review_drives import Client, edit_body, label, serving, shade, write_set
+from review_drives import Client, edit_body, label, moving, serving, shade, write_set
 
+from causaldrive.clips.store import write_recording
 from causaldrive.ground.errors import UserError
 from causaldrive.label.store import read_labels, write_labels
 from causaldrive.view import review_log
@@ -19,6 +20,7 @@ from causaldrive.view.agreement import AgreementConfig, kappa
 from causaldrive.view.agreement import run as run_agreement
 from causaldrive.view.review import ReviewConfig, open_server, summary
 from causaldrive.view.review_log import ReviewLog, log_path, read_log, second_set
+from causaldrive.view.review_media import Media
 
 
 @pytest.fixture
@@ -178,6 +180,31 @@ def test_the_motion_of_stage_one_holds_nothing_of_the_future(staged, labels, tmp
     """The same history with another future gives the same answer, acceleration included."""
     past = staged.ask("/api/labels/1")[1]["motion"]
     assert past["acceleration_mps2"][-1] == pytest.approx(0, abs=0.02), "braking begins 0.5 s after this t0"
+
+
+def test_another_future_gives_the_same_motion_and_the_same_words_of_stage_one(tmp_path):
+    shown = []
+    for name, braking_mps2 in (("on", 0.0), ("slows", 0.4)):
+        t = np.arange(121) * 0.1
+        speed = 10 - 0.4 * np.clip(t - 4.1, 0, 0.4) - braking_mps2 * np.clip(t - 4.5, 0, 4)
+        write_recording(tmp_path / name, moving(name, speed), {})
+        media = Media({name: tmp_path / name})
+        shown.append([media.motion(name, 4_500_000, until) for until in (0, 64)])
+    (past, whole), (other_past, other_whole) = shown
+    assert past == other_past and whole != other_whole
+    cut = [span for span in other_whole["spans"] if span["axis"] == "longitudinal" and span["start"] < 0 < span["end"]]
+    assert cut[0]["label"] == "gentle_decelerate" and not any(s["label"] == cut[0]["label"] for s in past["spans"]), (
+        "what began before t0 has its word from what came after"
+    )
+
+
+def test_two_stages_accept_no_cause_that_was_not_named_first(staged, labels):
+    staged.ask("/api/labels/0/causes", {"causes": []})
+    status, answer = staged.ask("/api/labels/0", {"action": "accept", "revision": 1})
+    assert status == 400 and "'a car ahead is slowing' was not named before" in answer["error"]
+    before = read_labels(labels)[0]
+    assert staged.ask("/api/labels/0", edit_body(before, 1, causes=[]))[1]["status"] == "edited"
+    assert staged.ask("/api/labels/0", {"action": "accept", "revision": 2})[1]["status"] == "accepted"
 
 
 def test_a_crash_between_log_and_labels_loses_nothing(labels, monkeypatch):

@@ -112,6 +112,7 @@ AGENT_CATEGORIES = (
     "other",
 )
 RIGHT_OF_WAY_KINDS = ("all_way_stop", "stop", "yield", "left_turn", "merge", "roundabout")
+STOP_WAYS = ("all_way_stop", "stop")  # those at which a sign says stop
 LIGHT_STATES = ("off", "red", "yellow", "green")
 
 HISTORY_STEPS = 16  # poses at 10 Hz, the last is t0

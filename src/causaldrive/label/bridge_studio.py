@@ -3,7 +3,9 @@
 A task's `data` holds the whole label (so that nothing is lost on the way) and what the annotator reads; its prediction
 fills the form of `label_studio.xml`, which ships beside this file. On the way back the last annotation that was not
 cancelled decides: unchanged fields leave the label accepted, changed ones make it edited, the choice Reject rejects
-it. Causes are edited as lines `category: text`. Reads and writes JSON; knows nothing of recordings.
+it. Where no person has annotated, the last prediction counts: our own changes nothing, that of another model becomes a
+label of that model, unscored, with its score kept. Causes are edited as lines `category: text`. Reads and writes JSON;
+knows nothing of recordings.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from causaldrive.ground.files import read_json, write_json
 from causaldrive.ground.words import CAUSE_CATEGORIES, DIRECTIONS, LATERAL_DECISIONS, LONGITUDINAL_DECISIONS
 from causaldrive.label.bridge_rows import Imported
 from causaldrive.label.store import SCHEMA, label_of_row
-from causaldrive.label.types import Cause, CocLabel
+from causaldrive.label.types import Cause, CocLabel, Verdict
 
 CONFIG = Path(__file__).parent / "label_studio.xml"
 _CHOICES = {
@@ -27,6 +29,7 @@ _CHOICES = {
     "direction": DIRECTIONS,
 }
 _NONE = "none"
+PREDICTED = "predicted"
 
 
 def write_studio(path: Path, labels: Sequence[CocLabel]) -> None:
@@ -81,17 +84,41 @@ def _label(task: dict[str, Any], where: str) -> CocLabel:
     label = label_of_row(dict.fromkeys(SCHEMA.names) | task["data"]["label"], where)
     done = [one for one in task.get("annotations", []) if not one.get("was_cancelled")]
     if not done:
+        return _predicted(task, label, where)
+    edited = _as_said(done[-1], label, where)
+    if _verdict(done[-1]) == "Reject":
+        return replace(edited, status="rejected")
+    return replace(edited, status="accepted" if edited == label else "edited")
+
+
+def _predicted(task: dict[str, Any], label: CocLabel, where: str) -> CocLabel:
+    """The label as the last prediction has it; an unchanged one is what it was."""
+    predictions = [one for one in task.get("predictions") or [] if isinstance(one, dict)]  # exports may hold bare ids
+    if not predictions:
         return label
-    said = {one["from_name"]: one["value"] for one in done[-1]["result"]}
-    edited = replace(
+    said = _as_said(predictions[-1], label, where)
+    if said == label:
+        return label
+    model, score = str(predictions[-1].get("model_version") or "label studio"), predictions[-1].get("score")
+    score = float(score) if isinstance(score, int | float) else None
+    verdict = Verdict(PREDICTED, None, score, f"predicted by {model}, verdict {_verdict(predictions[-1]) or 'none'}")
+    return replace(said, status="unscored", teacher=model, model="", endpoint="", prompt_hash="", verdicts=(verdict,))
+
+
+def _verdict(answer: dict[str, Any]) -> str | None:
+    choices = [one["value"]["choices"] for one in answer["result"] if one["from_name"] == "verdict"]
+    return choices[0][0] if choices else None
+
+
+def _as_said(answer: dict[str, Any], label: CocLabel, where: str) -> CocLabel:
+    """The label with the fields of an annotation or a prediction."""
+    said = {one["from_name"]: one["value"] for one in answer["result"]}
+    return replace(
         label,
         **{name: _choice(said, name, getattr(label, name), where) for name in _CHOICES},
         causes=_causes(said, label, where),
         trace=_text(said, "trace") or label.trace,
     )
-    if said.get("verdict", {}).get("choices") == ["Reject"]:
-        return replace(edited, status="rejected")
-    return replace(edited, status="accepted" if edited == label else "edited")
 
 
 def _choice(said: dict[str, Any], name: str, before: str | None, where: str) -> str | None:

@@ -215,7 +215,7 @@ class SideProfile:
         self.course = course[: round(limits.nudge_horizon_s / STEP_S) + 1]
         self.keep_s = limits.keep_s
         self.turned = motion.yaw_rad - motion.yaw_rad[0]
-        self.speed = motion.speed_mps
+        self.speed = SpeedProfile(motion.speed_mps, limits, motion.set_speed_mps)
 
     def peak(self) -> float:
         """Largest move to the named side (either side when none is named), from now or from the centre line."""
@@ -267,7 +267,8 @@ def _turn(s: SideProfile, limits: Limits) -> bool:
 
 
 def _pull_over(s: SideProfile, limits: Limits) -> bool:
-    return s.peak() >= limits.nudge_m and _stop(SpeedProfile(s.speed, limits), limits)
+    """Aside and slow: stopping there, or kept slow there for as long as another one passes."""
+    return s.peak() >= limits.nudge_m and _yield(s.speed, limits)
 
 
 def _abort(s: SideProfile, limits: Limits) -> bool:

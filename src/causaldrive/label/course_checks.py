@@ -2,8 +2,8 @@
 
 A driver whom nothing holds back neither follows nor adapts nor seeks a gap, and who drives on does not stand for
 longer than it takes to start. A nudge leads away from the middle of the lane, a change of lanes into another lane,
-and only what was begun can be given up. What asks for the way to go or the wish is silent where they are not known.
-Knows nothing of causes, teachers, files.
+and only what was begun can be given up; a turn is made where the way to go makes one at a junction. What asks for the
+way to go or the wish is silent where they are not known. Knows nothing of causes, teachers, files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from causaldrive.ground.words import STEP_S
 from causaldrive.label.consistency import LIMITS, PlannedMotion, SpeedProfile
-from causaldrive.label.evidence import NEXT_LANE_M
+from causaldrive.label.evidence import NEXT_LANE_M, Evidence
 from causaldrive.label.types import CocLabel
 
 _HELD_BACK = ("speed_adaptation", "lead_obstacle_following", "gap_searching")
@@ -36,6 +36,16 @@ def course_faults(label: CocLabel, motion: PlannedMotion) -> list[str]:
     if offset is not None and np.isfinite(offset).all():
         faults.extend(_lateral_faults(label, offset))
     return faults
+
+
+def turn_faults(label: CocLabel, evidence: Evidence) -> list[str]:
+    """What the junctions on the way to go say of a turn: it is made where there is one, and not passed over there."""
+    lateral, side = label.decision_lateral, label.direction
+    if lateral == "turn" and evidence.turns is not None and side not in evidence.turns:
+        return [f"turn {side} is decided, but the way to go makes no such turn here"]
+    if lateral == "lane_keeping" and evidence.turning:
+        return [f"lane_keeping is decided, but the car is turning {evidence.turning} at a junction"]
+    return []
 
 
 def _is_free(motion: PlannedMotion) -> bool:

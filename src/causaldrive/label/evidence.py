@@ -31,4 +31,7 @@ class Evidence:
     oncoming: frozenset[str] = frozenset()  # agents that drive towards us along the way to go at t0
     came_in: frozenset[str] = frozenset()  # agents that were beside the way to go 2 s ago and come into it since
     demands: tuple[Demand, ...] | None = None  # of the road at t0; None where no way to go is known
+    turns: frozenset[str] | None = None  # sides of the turns at junctions close ahead; None where the map tells none
+    turning: str | None = None  # the side of the turn under way, on maps that say who goes first
     knows_bumps: bool = False  # the map tells bumps
+    signs: bool | None = None  # a sign is there, as an object or on the map; None where nobody annotates signs

@@ -122,7 +122,7 @@ def speed_along_path(xy_yaw: Array) -> Array:
 
 
 def detect_signals(
-    t_us: np.ndarray, speed_mps: Array, yaw_rad: Array, profile: Profile | ReleasedProfile
+    t_us: np.ndarray, speed_mps: Array, yaw_rad: Array, profile: Profile | ReleasedProfile = DEFAULT
 ) -> MetaActions:
     """Words from signed speed (T,) and yaw (T,) at 10 Hz."""
     speed, yaw = np.asarray(speed_mps, float), np.asarray(yaw_rad, float)

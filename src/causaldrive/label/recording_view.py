@@ -5,7 +5,7 @@ Everything derived is computed once per recording. Reads a `Recording`. Knows no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +14,16 @@ from causaldrive.clips.geometry import arc_lengths, project_on_polyline, to_fram
 from causaldrive.clips.resample import ego_at_10hz
 from causaldrive.clips.samples import usable_range
 from causaldrive.clips.types import EgoMotion, Recording
-from causaldrive.ground.words import FUTURE_STEPS, STEP_US
+from causaldrive.ground.words import FUTURE_STEPS, STEP_US, STOP_WAYS
 from causaldrive.label.consistency import PlannedMotion, motion_of_recording
 from causaldrive.label.evidence import HISTORY_US, Evidence
 from causaldrive.label.meta_actions import MetaActions, describe, detect, profile_of
-from causaldrive.label.road_ahead import demands_of
+from causaldrive.label.road_ahead import demands_of, turns_at
 from causaldrive.worlds.replay import context_of, states_of
 from causaldrive.worlds.route import route_of
 from causaldrive.worlds.state import SceneContext, WorldState
+
+PRIVILEGED_SOURCE = "town"  # driven by the expert itself: its explanation is the truth
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class RecordingView:
         category = {name: kind for s in history for name, kind in zip(s.agents.ids, s.agents.category, strict=True)}
         motion = self.motion_from(t0_us)
         routed = bool(history) and len(self.context.route_xy_in_local_m) > 1
+        turns, turning = self._turns(history[-1]) if routed else (None, None)
         return Evidence(
             motion,
             ids if known else None,
@@ -71,8 +74,26 @@ class RecordingView:
             _oncoming(history[-1], self.context) if routed else frozenset(),
             _came_in(history[0], history[-1], self.context) if routed else frozenset(),
             demands_of(self.context, history[-1].ego) if routed else None,
+            turns,
+            turning,
             bool(self.context.road.bumps),
+            self._signs(category.values()),
         )
+
+    def _turns(self, now: WorldState) -> tuple[frozenset[str] | None, str | None]:
+        """Turns close ahead and the one under way; where the map shows none, only the town has really none."""
+        ways = self.context.road.right_of_way.values()
+        if any(way.kind == "roundabout" for way in ways):
+            return None, None  # entering and leaving one is turning, too, and not known
+        soon, under_way = turns_at(self.context, now.ego)
+        known = soon or self.recording.source == PRIVILEGED_SOURCE
+        return soon if known else None, under_way if ways else None
+
+    def _signs(self, categories: Collection[str]) -> bool | None:
+        """Whether a sign is there; the town annotates all that stand in it, other sources may leave them out."""
+        ways = self.context.road.right_of_way.values()
+        there = "sign" in categories or any(way.kind in STOP_WAYS for way in ways)
+        return True if there else False if self.recording.source == PRIVILEGED_SOURCE else None
 
 
 def view_of(recording: Recording, profile: str = "causaldrive") -> RecordingView:

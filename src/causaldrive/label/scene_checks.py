@@ -16,14 +16,25 @@ _SLOW_MPS = 2.0  # a car this slow may have waited for the light for longer than
 _VEHICLES = ("car", "truck", "bus", "motorcycle", "other")
 _CROSSES = re.compile(r"\b(?:cross|oncoming|turn|revers|towards us)")
 _CUTS_IN = re.compile(r"\b(?:cut\w*[ -]in|cross|merg|turn|pull\w* out)")
-_CATEGORIES = {  # kind of cause -> what the named agent may be
+_TRAFFIC = (*_VEHICLES, "school_bus", "emergency_vehicle", "cyclist")
+CATEGORIES = {  # kind of cause -> what the named agent may be
     "lead_vehicle": (*_VEHICLES, "cyclist"),
     "cut_in_vehicle": (*_VEHICLES, "cyclist"),
     "stopped_vehicle": _VEHICLES,
     "pedestrian_crossing": ("pedestrian",),
+    "pedestrian_waiting": ("pedestrian",),
     "cyclist": ("cyclist", "motorcycle"),
+    "crossing_vehicle": _TRAFFIC,
+    "oncoming_vehicle": _TRAFFIC,
+    "merging_vehicle": _TRAFFIC,
+    "risky_vehicle": _TRAFFIC,
+    "neighbour_vehicle": _TRAFFIC,
+    "construction": ("cone", "barrier"),
+    "school_bus": ("school_bus", "bus"),  # real logs tell a school bus from a bus by its words alone
+    "emergency_vehicle": ("emergency_vehicle", *_VEHICLES),  # and an ambulance from a van
+    "stop_sign": ("sign",),
 }
-_LIGHTS = {"red_light": "red", "yellow_light": "yellow", "green_light": "green"}
+LIGHTS = {"red_light": "red", "yellow_light": "yellow", "green_light": "green"}
 
 
 def verdict(check: str, faults: list[str]) -> Verdict:
@@ -38,7 +49,7 @@ def unknown(check: str, reason: str) -> Verdict:
 
 def causes_exist(label: CocLabel, evidence: Evidence) -> Verdict:
     """Every agent or light that a cause names was there in the 2 s up to t0; so was one of its kind if it has no id."""
-    objects = [cause for cause in label.causes if cause.agent_id or cause.kind in (*_CATEGORIES, *_LIGHTS)]
+    objects = [cause for cause in label.causes if cause.agent_id or cause.kind in (*CATEGORIES, *LIGHTS)]
     if objects and evidence.ids is None:
         return unknown("causes_exist", "the recording lists no agents or lights")
     faults = []
@@ -51,9 +62,11 @@ def causes_exist(label: CocLabel, evidence: Evidence) -> Verdict:
 
 
 def _any_of_kind(cause: Cause, evidence: Evidence) -> bool:
-    if cause.kind in _LIGHTS:
-        return any(_LIGHTS[cause.kind] in states for states in evidence.light_states.values())
-    return any(category in _CATEGORIES[cause.kind or ""] for category in evidence.category.values())
+    if cause.kind == "stop_sign" and evidence.signs is not False:
+        return True  # there, or nobody knows
+    if cause.kind in LIGHTS:
+        return any(LIGHTS[cause.kind] in states for states in evidence.light_states.values())
+    return any(category in CATEGORIES[cause.kind or ""] for category in evidence.category.values())
 
 
 def causes_are_as_said(label: CocLabel, evidence: Evidence) -> Verdict:
@@ -64,12 +77,12 @@ def causes_are_as_said(label: CocLabel, evidence: Evidence) -> Verdict:
     faults = []
     for cause in label.causes:
         category = evidence.category.get(cause.agent_id or "")
-        if category is not None and cause.kind in _CATEGORIES and category not in _CATEGORIES[cause.kind]:
+        if category is not None and cause.kind in CATEGORIES and category not in CATEGORIES[cause.kind]:
             faults.append(f"{cause.agent_id} is a {category}, not what '{cause.text}' says")
         states = evidence.light_states.get(cause.agent_id or "", ())
-        if cause.kind in _LIGHTS and states:
+        if cause.kind in LIGHTS and states:
             faults.extend(_light_faults(cause, states, evidence))
-        elif category is not None and cause.kind in _LIGHTS:
+        elif category is not None and cause.kind in LIGHTS:
             faults.append(f"{cause.agent_id} is a {category}, no light")
         if cause.kind == "lead_vehicle":
             faults.extend(_lead_faults(cause, label, evidence))
@@ -94,7 +107,7 @@ def _lead_faults(cause: Cause, label: CocLabel, evidence: Evidence) -> list[str]
 
 
 def _light_faults(cause: Cause, states: tuple[str, ...], evidence: Evidence) -> list[str]:
-    said = _LIGHTS[cause.kind or ""]
+    said = LIGHTS[cause.kind or ""]
     if states[-1] != said:
         return [f"'{cause.text}', but {cause.agent_id} was {states[-1]}"]
     waits = evidence.motion is not None and float(evidence.motion.speed_mps[0]) < _SLOW_MPS

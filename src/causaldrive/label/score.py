@@ -22,11 +22,11 @@ from causaldrive.ground.words import CAUSE_KINDS
 from causaldrive.label.asking import Asked, AskSettings, ask_all
 from causaldrive.label.critic import CriticConfig
 from causaldrive.label.openai_teacher import OpenAiTeacher, TeacherConfig
-from causaldrive.label.recording_view import view_of
+from causaldrive.label.recording_view import PRIVILEGED_SOURCE, view_of
 from causaldrive.label.report import reason_of
 from causaldrive.label.scoring import METRICS, estimates, tallies_of, truth_at
 from causaldrive.label.store import write_labels
-from causaldrive.label.teachers import PRIVILEGED_SOURCE, teacher_of
+from causaldrive.label.teachers import teacher_of
 from causaldrive.label.truth import Tally, Truth
 from causaldrive.label.types import CocLabel
 

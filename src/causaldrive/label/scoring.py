@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from causaldrive.clips.geometry import to_frame
 from causaldrive.ground import statistics
 from causaldrive.ground.statistics import Estimate
+from causaldrive.ground.words import STOP_WAYS
 from causaldrive.label.keyframes import Keyframe
 from causaldrive.label.recording_view import RecordingView
+from causaldrive.label.scene_checks import CATEGORIES, LIGHTS
 from causaldrive.label.teachers import ExpertTeacher
 from causaldrive.label.trace import ParsedTrace
 from causaldrive.label.truth import UNOBSERVED, Tally, Truth, cause_tallies, decision_tallies, truth_of_label
@@ -34,17 +36,10 @@ METRICS = {
     "hallucination_rate": "named objects not in the scene",
     "locality_violations": "causes outside the history",
 }
-_VEHICLES = frozenset({"car", "truck", "bus", "motorcycle"})
-_AGENTS_FOR = {
-    "lead_vehicle": _VEHICLES,
-    "cut_in_vehicle": _VEHICLES,
-    "stopped_vehicle": _VEHICLES,
-    "pedestrian_crossing": frozenset({"pedestrian"}),
-    "cyclist": frozenset({"cyclist"}),
-}
-_LIGHT_FOR = {"red_light": "red", "yellow_light": "yellow", "green_light": "green"}
-_OBJECTS = (*_AGENTS_FOR, *_LIGHT_FOR, "stop_sign")
-_SEEN_M, _BEHIND_M = 100.0, -10.0  # an object farther away or behind is none that a driver could name
+_OBJECTS = (*CATEGORIES, *LIGHTS, "speed_bump")
+_SEEN_M, _BEHIND_M = 100.0, 10.0  # an object farther away or behind is none that a driver could name
+_FROM_BEHIND_M = 75.0  # as far as the mirrors show those who come from behind
+_FROM_BEHIND = ("emergency_vehicle", "merging_vehicle", "neighbour_vehicle", "cut_in_vehicle")
 
 
 def truth_at(view: RecordingView, t0_us: int) -> Truth:
@@ -65,9 +60,8 @@ def tallies_of(label: CocLabel, view: RecordingView) -> dict[str, Tally]:
     found |= decision_tallies(said, truth)
     causes = cause_tallies([cause.kind or f"other {cause.category}" for cause in named], truth)
     found |= {name: causes[name] for name in ("cause_precision", "cause_recall", "cause_f1") if name in causes}
-    history = view.history_states(label.t0_us)
     objects = [cause for cause in named if cause.kind in _OBJECTS or cause.agent_id is not None]
-    invented = sum(not is_there(cause, history) for cause in objects)
+    invented = sum(not is_there(cause, view, label.t0_us) for cause in objects)
     outside = sum(_outside(cause, label.t0_us) for cause in named)
     return found | {
         "hallucination_rate": Tally(invented, len(objects), len(objects)),
@@ -75,24 +69,36 @@ def tallies_of(label: CocLabel, view: RecordingView) -> dict[str, Tally]:
     }
 
 
-def is_there(cause: Cause, history: Sequence[WorldState]) -> bool:
-    """Whether the object that a cause names, by id and by kind, was near and ahead at some time of the history."""
-    return any(_is_there(cause, state) for state in history)
+def is_there(cause: Cause, view: RecordingView, t0_us: int) -> bool:
+    """Whether the object that a cause names was near at some time of the 2 s up to t0; one with an id must be that one.
+
+    Stop signs of road networks and speed bumps stand on the map, not among the agents.
+    """
+    road = view.context.road
+    if cause.agent_id is None and cause.kind == "speed_bump":
+        return bool(road.bumps)
+    if (
+        cause.agent_id is None
+        and cause.kind == "stop_sign"
+        and any(way.kind in STOP_WAYS for way in road.right_of_way.values())
+    ):
+        return True
+    return any(_is_there(cause, state) for state in view.history_states(t0_us))
 
 
 def _is_there(cause: Cause, state: WorldState) -> bool:
-    agents, lights = state.agents, state.lights
-    if cause.agent_id is not None and cause.agent_id not in (*agents.ids, *lights.ids):
-        return False
-    if cause.kind in _AGENTS_FOR:
-        xy = to_frame(agents.xy_in_local_m.reshape(-1, 2), state.ego.xy_in_local_m, state.ego.yaw_rad)
-        return any(
-            category in _AGENTS_FOR[cause.kind] and x > _BEHIND_M and x * x + y * y < _SEEN_M**2
-            for category, (x, y) in zip(agents.category, xy, strict=True)
-        )
-    if cause.kind in _LIGHT_FOR:
-        return _LIGHT_FOR[cause.kind] in lights.state
-    return cause.kind != "stop_sign"  # the town has none
+    agents, lights, name = state.agents, state.lights, cause.agent_id
+    if cause.kind in LIGHTS:
+        shown = (s for s, light in zip(lights.state, lights.ids, strict=True) if name in (None, light))
+        return LIGHTS[cause.kind] in shown
+    if cause.kind not in CATEGORIES:
+        return name in (*agents.ids, *lights.ids)
+    behind_m = _FROM_BEHIND_M if cause.kind in _FROM_BEHIND else _BEHIND_M
+    xy = to_frame(agents.xy_in_local_m.reshape(-1, 2), state.ego.xy_in_local_m, state.ego.yaw_rad)
+    return any(
+        name in (None, agent) and category in CATEGORIES[cause.kind] and x > -behind_m and x * x + y * y < _SEEN_M**2
+        for agent, category, (x, y) in zip(agents.ids, agents.category, xy, strict=True)
+    )
 
 
 def _outside(cause: Cause, t0_us: int) -> bool:

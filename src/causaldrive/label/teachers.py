@@ -17,13 +17,11 @@ from causaldrive.ground.words import DIRECTED_LATERAL
 from causaldrive.label.consistency import LIMITS, PlannedMotion, SideProfile, SpeedProfile, judge
 from causaldrive.label.human import Fitted, fit_to_human
 from causaldrive.label.keyframes import Keyframe
-from causaldrive.label.recording_view import RecordingView
+from causaldrive.label.recording_view import PRIVILEGED_SOURCE, RecordingView
 from causaldrive.label.trace import UNOBSERVED, ParsedTrace, compose
 from causaldrive.label.types import Cause, CocLabel
 from causaldrive.worlds.expert import Explanation, Factor, explain
 from causaldrive.worlds.state import SceneContext, WorldState
-
-PRIVILEGED_SOURCE = "town"  # driven by the expert itself: its explanation is the truth
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,9 @@ class Teacher(Protocol):
 
 
 def teacher_of(name: str) -> Teacher:
-    """Raises UserError for a name that is not known."""
+    """A teacher that computes. Raises UserError for a name that is not known."""
     if name not in TEACHERS:
-        raise unknown_name("teacher", name, TEACHERS)
+        raise unknown_name("teacher", name, (*TEACHERS, "openai"))  # which is asked, and so is no `Teacher`
     return TEACHERS[name]()
 
 

@@ -21,7 +21,7 @@ from causaldrive.ground.words import (
     LONGITUDINAL_DECISIONS,
 )
 from causaldrive.label.consistency import LIMITS, SpeedProfile, judge
-from causaldrive.label.course_checks import course_faults
+from causaldrive.label.course_checks import course_faults, turn_faults
 from causaldrive.label.evidence import HISTORY_US, Evidence
 from causaldrive.label.scene_checks import causes_are_as_said, causes_exist, undisturbed, unknown, verdict
 from causaldrive.label.side_checks import BLOCKED_SIDE, curve_faults, side_faults
@@ -113,7 +113,8 @@ def decision_matches_motion(label: CocLabel, evidence: Evidence) -> Verdict:
         for decision, agrees in ((spoken.longitudinal, result.longitudinal), (spoken.lateral, result.lateral))
         if agrees is False
     ]
-    return verdict("decision_matches_motion", [*faults, *course_faults(label, evidence.motion)])
+    faults += [*course_faults(label, evidence.motion), *turn_faults(label, evidence)]
+    return verdict("decision_matches_motion", faults)
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ _STANDS = re.compile(r"\b(?:stopped|parked|standing|stationary|broken)\b")
 _BESIDE = re.compile(r"\bin the (?:left|right|next|other) lane\b")
 _RIGHT_OF_WAY = re.compile(r"\b(?:cross|merg|oncoming|turn|emergency|right of way|pull\w* out|revers)")
 _GOING = ("set_speed_tracking", "acceleration_for_passing")
-_NEED_NO_CAUSE = (None, "set_speed_tracking", "lane_keeping")
+_NEED_NO_CAUSE = (None, "set_speed_tracking", "lane_keeping", "turn")  # where the way to go turns, the map tells
 
 
 def causes_fit_decision(label: CocLabel, evidence: Evidence) -> Verdict:

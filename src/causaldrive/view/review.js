@@ -279,7 +279,11 @@ function addCause() {
   form.causes.push({ category: null, text: "", kind: null, agent_id: null, evidence_t_us: detail.t0_us + 1e5 * Math.min(tick, 0) });
   edited(); drawEditor(); $("causes").lastElementChild.querySelector("input").focus();
 }
-function discard() { form = copy(detail.saved); auto = false; keepDraft(); drawEditor(); drawList(); say("Changes discarded; the label is as it was saved."); }
+function discard() {  // in two stages back to the causes that were named, since no others may be kept
+  form = copy(over.two_stage ? detail.form : detail.saved); auto = !same(form.causes, detail.saved.causes); keepDraft(); drawEditor(); drawList();
+  if (auto) compose();
+  say(auto ? "Changes discarded; your own causes are kept." : "Changes discarded; the label is as it was saved.");
+}
 
 const KEYS = {
   a: () => accept(), r: () => detail.open && decide("reject"), u: undo, n: () => step(1), p: () => step(-1), j: () => step(1), k: () => step(-1),

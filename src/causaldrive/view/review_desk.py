@@ -192,6 +192,8 @@ class Desk:
         return self.detail(index)
 
     def _after(self, index: int, label: CocLabel, action: str, body: Mapping[str, Any]) -> CocLabel:
+        if action == "accept" and self.two_stage:
+            self._check_named(index, label.causes)
         if action != "edit":
             return label
         decision, causes = _decision(body), _causes(body)

@@ -21,7 +21,7 @@ from causaldrive.clips.types import Recording
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import read_json
 from causaldrive.ground.words import FUTURE_STEPS, STEP_US
-from causaldrive.label.meta_actions import acceleration_of
+from causaldrive.label.meta_actions import MetaActions, acceleration_of, detect_signals
 from causaldrive.label.recording_view import RecordingView, view_of
 from causaldrive.label.store import labels_path
 from causaldrive.worlds.draw_bev import draw_bev
@@ -115,7 +115,7 @@ class Media:
         if view is None:
             return None
         ticks = np.rint((view.ego.t_us - t0_us) / STEP_US).astype(int)
-        # Acceleration is smoothed over frames to both sides: the motion is cut first, so that none of it leaks.
+        # Acceleration and words look at frames to both sides: the motion is cut first, so that none of it leaks.
         seen = ticks <= until_tick
         speed = view.ego.speed_mps[seen]
         shown = ticks[seen] >= FIRST_TICK
@@ -124,7 +124,7 @@ class Media:
         return {
             "ticks": ticks[seen][shown].tolist(),
             **{name: np.round(value[shown], 4).tolist() for name, value in signals.items()},
-            "spans": _spans(view, t0_us, until_tick),
+            "spans": _spans(_words(view, seen, until_tick), t0_us, until_tick),
         }
 
     def present_ids(self, recording_id: str, t0_us: int) -> list[str]:
@@ -172,10 +172,17 @@ def _bev(view: RecordingView, t_us: int, t0_us: int) -> bytes | None:
     return _jpeg(draw_bev(view.context, view.states[number], (BEV_PX, BEV_PX), BEV_METRES, trail_xy=trail))
 
 
-def _spans(view: RecordingView, t0_us: int, until_tick: int) -> list[dict[str, Any]]:
+def _words(view: RecordingView, seen: np.ndarray, until_tick: int) -> MetaActions:
+    """The meta actions of the drive; of the frames seen alone while the future is hidden."""
+    if until_tick > 0:
+        return view.meta
+    return detect_signals(view.ego.t_us[seen], view.ego.speed_mps[seen], view.ego.yaw_rad[seen])
+
+
+def _spans(meta: MetaActions, t0_us: int, until_tick: int) -> list[dict[str, Any]]:
     """Meta-action spans that touch the window, in ticks, cut at its ends."""
     spans = []
-    for span in view.meta.spans:
+    for span in meta.spans:
         start, end = ((t - t0_us) / STEP_US for t in (span.start_t_us, span.end_t_us))
         start, end = max(start, FIRST_TICK), min(end, until_tick + (1 if until_tick > 0 else 0))
         if start < end:

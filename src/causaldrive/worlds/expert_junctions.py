@@ -15,6 +15,7 @@ import numpy as np
 
 from causaldrive.clips.geometry import Array, arc_lengths, pose_on_polyline, project_on_polyline, wrap_angle
 from causaldrive.clips.types import Lane, RightOfWay, RoadMap
+from causaldrive.ground.words import STOP_WAYS
 from causaldrive.worlds import bounds
 from causaldrive.worlds.explanation import Factor, Finding
 from causaldrive.worlds.route import Route
@@ -33,7 +34,6 @@ _AFTER_US_S, _AFTER_THEM_S = 1.5, 0.3
 _PAST_LINE_M, _WAITS_US = 1.0, 900_000
 _MUST_GO_MPS2 = 6.0  # harder braking than this is not asked for: the junction is left instead
 _MERGE_COMFORT_MPS2, _MERGE_AHEAD_M, _MERGE_REAR_M, _MERGE_REAR_S = 2.0, 3.0, 3.0, 1.0
-_SIGNED = ("all_way_stop", "stop")
 _KINDS = {"all_way_stop": "crossing_vehicle", "stop": "crossing_vehicle", "yield": "crossing_vehicle",
           "left_turn": "oncoming_vehicle", "merge": "merging_vehicle", "roundabout": "merging_vehicle"}  # fmt: skip
 _TEXTS = {
@@ -98,7 +98,7 @@ def findings(sight: Sight, road: RoadMap, free_mps2: float, wish_mps: float) -> 
 
 
 def _at_gate(sight: Sight, gate: Gate, free_mps2: float, wish_mps: float) -> Iterator[Finding]:
-    if gate.way.kind in _SIGNED and sight.front_m < gate.stop_m + 1.0:
+    if gate.way.kind in STOP_WAYS and sight.front_m < gate.stop_m + 1.0:
         stood = _stood_since(sight, gate)
         if stood is None:
             distance = gate.stop_m - sight.front_m - _STOP_MARGIN_M

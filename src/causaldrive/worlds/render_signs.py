@@ -12,11 +12,12 @@ import numpy as np
 
 from causaldrive.clips.geometry import rotate
 from causaldrive.clips.types import RightOfWay, RoadMap
+from causaldrive.ground.words import STOP_WAYS
 from causaldrive.worlds.render_mesh import Mesh, disc, join, moved, polygons, rod
 
 STOP_RGB, WHITE_RGB, BACK_RGB, POLE_RGB = (205, 20, 28), (246, 246, 246), (120, 124, 128), (92, 96, 100)
 RADIUS_M, HEIGHT_M, ASIDE_M = 0.62, 2.3, 1.0
-_STOP_KINDS, _YIELD_KINDS = ("all_way_stop", "stop"), ("yield", "roundabout", "merge")
+_YIELD_KINDS = ("yield", "roundabout", "merge")
 # Strokes of S, T, O, P in a 1 x 1 box: (x0, y0, x1, y1) rectangles.
 _LETTERS = (
     ((0, 0, 1, 0.2), (0.75, 0, 1, 0.6), (0, 0.4, 1, 0.6), (0, 0.4, 0.25, 1), (0, 0.8, 1, 1)),
@@ -30,7 +31,7 @@ def signs(road: RoadMap) -> Mesh:
     """One sign for each lane that ends at a stop or yield line."""
     meshes = []
     for way, xy in _places(road):
-        sign = _stop_sign() if way.kind in _STOP_KINDS else _yield_sign()
+        sign = _stop_sign() if way.kind in STOP_WAYS else _yield_sign()
         meshes.append(moved(sign, (float(xy[0]), float(xy[1]), 0.0), way.yaw_rad))
     return join(meshes)
 
@@ -42,7 +43,7 @@ def _places(road: RoadMap) -> Iterator[tuple[RightOfWay, np.ndarray]]:
         key = tuple(np.round(way.stop_xy_m, 1).tolist())
         lane = road.lanes.get(way.lane_id)
         before = road.lanes.get(lane.predecessors[0]) if lane is not None and lane.predecessors else None
-        if way.kind not in (*_STOP_KINDS, *_YIELD_KINDS) or before is None or key in seen:
+        if way.kind not in (*STOP_WAYS, *_YIELD_KINDS) or before is None or key in seen:
             continue
         seen.add(key)
         edge = before.right_xy_m[-1]
