@@ -50,6 +50,7 @@ def open_loop_config(data: tuple[Path, Path, Path], out: Path, **changes) -> Eva
     ({"closed_loop_scenes": 0}, "nothing to do"),
     ({"replay": True}, "--recordings"),
     ({"families": ("red_lihgt",)}, "Did you mean red_light"),
+    ({"recordings": Path("/nowhere"), "labels": Path("/nowhere")}, "/nowhere, given as recordings, does not exist"),
     ({"students": ("coc",)}, "name=path"),
     ({"students": ("coc=/nowhere",)}, "config.json"),
 ])  # fmt: skip

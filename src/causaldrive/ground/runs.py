@@ -59,10 +59,11 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
 def open_run(directory: Path, stage: str, config: Any, inputs: Mapping[str, Path] | None = None) -> Iterator[Run]:
     """Open `directory` for `stage` with the frozen dataclass `config`; `inputs` are hashed into the record.
 
-    Raises UserError when the directory holds another stage, another configuration, or other inputs.
+    Raises UserError when the directory holds another stage, another configuration, or other inputs, and for an input
+    that is not there.
     """
     config_json = to_json(config)
-    hashes = {name: digest(path) for name, path in (inputs or {}).items()}
+    hashes = {name: _digest_of(stage, name, path) for name, path in (inputs or {}).items()}
     path = directory / "run.json"
     if path.exists():
         record = read_json(path)
@@ -127,3 +128,9 @@ def _versions() -> dict[str, str]:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _digest_of(stage: str, name: str, path: Path) -> str:
+    if not path.exists():
+        raise UserError(f"{stage}: {path}, given as {name}, does not exist; an existing path expected, so check it.")
+    return digest(path)
