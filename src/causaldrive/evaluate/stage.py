@@ -22,7 +22,14 @@ import torch
 
 from causaldrive.evaluate import closed_loop, open_loop
 from causaldrive.evaluate.closed_loop import Fleet, Shown
-from causaldrive.evaluate.drivers import BUILT_IN, CONSTANT_TURN, CONSTANT_VELOCITY, EXPERT, StudentEntry, parse_students
+from causaldrive.evaluate.drivers import (
+    BUILT_IN,
+    CONSTANT_TURN,
+    CONSTANT_VELOCITY,
+    EXPERT,
+    StudentEntry,
+    parse_students,
+)
 from causaldrive.evaluate.logs import log_path, once
 from causaldrive.evaluate.metrics import Difference, Log, compare
 from causaldrive.evaluate.report import write_report
