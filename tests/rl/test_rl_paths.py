@@ -42,7 +42,7 @@ def judged(*offsets_m: float, text: str = SENTENCES[1]) -> Judged:
     all_xy = np.stack([plan.xy_in_rig_m, *(path.xy_in_rig_m for path in paths)])
     made = decision(16, replace(plan, samples_xy_in_rig_m=all_xy), START_MPS, text, GO)
     result = EpisodeResult(draw_specs(1, 500_000)[0], [], [made], [], None)
-    rollout = Rollout(Job(0, 0, result.spec), [paths[0].spoken], result, drawn=[paths])
+    rollout = Rollout(Job(0, 0, result.spec), [paths[0].words], result, drawn=[paths])
     return Judged(rollout, 0, StepRewards(0.0, 0.0, 1.0, 5, True))
 
 

@@ -78,8 +78,8 @@ class RlConfig:
                      "beta", "decision_limit_s"):  # fmt: skip
             self._expect(name, getattr(self, name) > 0, "a number above 0")
         for name in ("noise_temperature", "clip_low", "clip_high", "decoder_clip", "kl_weight", "drive_weight",
-                     "reasoning_weight", "consistency_weight", "balance", "anchor_weight", "anchor_bin_spread", "probe_scenes",
-                     "sde_noise", "seed", "paths"):  # fmt: skip
+                     "reasoning_weight", "consistency_weight", "balance", "anchor_weight", "anchor_bin_spread",
+                     "probe_scenes", "sde_noise", "seed", "paths"):  # fmt: skip
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         compared = self.paths >= 2 and self.mode == "tokens" and not self.train_decoder
         self._expect("paths", compared or not self.paths, "0, or with --mode tokens alone at least 2 to compare,")

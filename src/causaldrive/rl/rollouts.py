@@ -153,7 +153,7 @@ def drawn_of(spoken: Spoken, plan: Plan) -> list[Drawn]:
                 token_ids=tuple(other.token_ids),
                 logprobs=np.asarray(other.logprobs, np.float32),
                 chosen=len(other.token_ids) - int(other.truncated),
-            ),  # fmt: skip
+            ),
             other.xyz_in_rig_m[:, :2],
             other.yaw_rad,
         )
