@@ -42,7 +42,7 @@ class RlConfig:
     sde_noise: float = 0.3  # noise level of the flow-SDE
     objective: str = "grpo"  # grpo: clipped ratios; softmax: the paper's weighted likelihood
     beta: float = 1.0  # sharpness of the softmax weights
-    learning_rate: float = 3e-4  # of AdamW, constant
+    learning_rate: float = 3e-4  # of AdamW at the start; it falls to nothing over the rounds
     epochs: int = 2  # passes over one round's decisions
     minibatch: int = 48  # decisions an optimizer step
     clip_low: float = 0.2  # ratios below 1 - this are cut

@@ -72,8 +72,10 @@ class Learner:
         self.model.eval()  # no dropout anywhere: the sampler had none
         minibatches = self.prepare(lessons)
         found: list[dict[str, float]] = []
+        steps = self.config.epochs * max(len(minibatches), 1)
         for _ in range(self.config.epochs):
             for index in torch.randperm(len(minibatches), generator=self.state.generator).tolist():
+                self._set_rate(self.state.step + len(found) / steps)
                 found.append(self._step(minibatches[index], self.state.step * 10_000 + len(found)))
         self.state.step += 1
         keys = found[0] if found else ("loss", "kl", "clip_fraction", "grad_norm")
@@ -82,6 +84,11 @@ class Learner:
             "entropy": entropy_estimate(lessons),
             "tokens": sum(len(_learnt_logprobs(lesson.spoken)) for lesson in lessons),
         }
+
+    def _set_rate(self, rounds_done: float) -> None:
+        """Linear decay: what the last rounds teach is a few drives' luck, and a full step would keep it."""
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * max(1.0 - rounds_done / self.config.iterations, 0.0)
 
     def logprobs(self, lessons: Sequence[Lesson]) -> tuple[CompletionBatch, Tensor]:
         """The lessons as a batch, and log-probabilities (B, T) of their tokens under the model as it is."""
