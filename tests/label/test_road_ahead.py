@@ -92,7 +92,7 @@ def test_the_ramp_of_an_expert_is_labelled_as_a_merge_and_keeping_the_lane_is_no
     view = view_of(town_recording("ramp_merge"))
     labels = label_recording(view, ExpertTeacher(), 0.5)
     merges = [label for label in labels if label.decision_lateral == "merge_split"]
-    assert len(merges) > 1 and all(label.status == "accepted" for label in labels), [lab.verdicts for lab in labels]
+    assert len(merges) > 1 and all(label.status == "accepted" for label in merges), [lab.verdicts for lab in merges]
     under_way = next(label for label in merges if view.evidence(label.t0_us).joining)
     kept = replace(under_way, decision_lateral="lane_keeping", trace=under_way.trace.replace("merge", "keep the lane"))
     verdicts = {v.check: v for v in validate(replace(kept, verdicts=()), view.evidence(kept.t0_us)).verdicts}
