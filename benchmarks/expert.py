@@ -201,9 +201,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("docs/results/expert.json"))
     parser.add_argument("--rows", type=Path, default=None, help="JSON lines of drives made so far, to go on from")
-    parser.add_argument(
-        "--pictures", type=Path, default=None, help="a .jpg sheet with a picture of each such drive"
-    )
+    parser.add_argument("--pictures", type=Path, default=None, help="a .jpg sheet with a picture of each such drive")
     options = parser.parse_args()
     specs = draw_specs(options.scenes, options.first_seed, options.families)
     rows = measured(specs, options.workers, options.rows)
