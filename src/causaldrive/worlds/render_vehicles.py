@@ -96,7 +96,7 @@ def _rear_panel(size_m: Size, category: str) -> Mesh:
 
 
 def _wheels(size_m: Size, radius_m: float, axles: tuple[float, ...], far: bool) -> list[Mesh]:
-    """Two thirds of a car's triangles are in its wheels; from afar their faces alone look the same."""
+    """More than half of a car's triangles are in its wheels; from afar their faces alone look the same."""
     parts = []
     for x in (share * size_m[0] / 2 for share in axles):
         for side in (1.0, -1.0):
