@@ -5,12 +5,18 @@ Run: python benchmarks/world.py [--out docs/results/world.json]
 
 Rates are given against the wall clock and against this process's own processor time (what one free core gives): on a
 machine that others use, the second is the steadier one. Ratios come from rates of the same kind in the same run.
+
+    growth = max over neighbouring numbers of agents of log(cost_2 / cost_1) / log(n_2 / n_1)      cost = seconds a tick
+
+n is how many agents were present on average. A growth of at most 1 says that cost is no worse than linear in agents.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import itertools
+import math
 import multiprocessing as mp
 import os
 import platform
@@ -34,7 +40,8 @@ from causaldrive.worlds.town import TownWorld
 from causaldrive.worlds.vehicle import advance
 
 AGENTS, COUNTS = 50, (10, 25, 50, 100)
-GOALS = {"ticks_per_s": 1000.0, "times_highway_env": 10.0, "loop_hz": 100.0, "two_workers": 1.8, "memory_mb": 400.0}
+GOALS = {"ticks_per_s": 1000.0, "times_highway_env": 10.0, "loop_hz": 100.0, "two_workers": 1.8, "memory_mb": 400.0,
+         "growth": 1.0}  # fmt: skip
 
 
 def town_scene(agents: int = AGENTS, seed: int = 5) -> Scene:
@@ -69,6 +76,12 @@ def traffic_ticks(agents: int, seconds: float) -> dict:
     found = rate(step, seconds)
     traffic.close()
     return {"agents_at_start": present[0], "agents_mean": round(float(np.mean(present)), 1), **found}
+
+
+def growth(traffic: dict[str, dict]) -> float:
+    """The steepest rise of cost with the number of agents present: 1 is linear, below it cheaper."""
+    rows = sorted((row["agents_mean"], 1.0 / row["per_cpu_s"]) for row in traffic.values())
+    return round(max(math.log(b[1] / a[1]) / math.log(b[0] / a[0]) for a, b in itertools.pairwise(rows)), 2)
 
 
 def by_calls(seconds: float) -> dict:
@@ -237,6 +250,7 @@ def main() -> None:
                     "load_at_start": round(os.getloadavg()[0], 1), "goals": GOALS}  # fmt: skip
     result["highway_env"] = highway_env(options.seconds)
     result["traffic"] = {str(count): traffic_ticks(count, options.seconds) for count in COUNTS}
+    result["growth"] = growth(result["traffic"])
     result["world"] = world_ticks(options.seconds)
     result["by_calls"] = by_calls(options.seconds)
     fifty = result["traffic"][str(AGENTS)]

@@ -88,6 +88,19 @@ def test_the_road_of_a_drive_over_a_bump_asks_for_more_and_more_until_it_is_slow
     assert first is not None and first.braking_mps2 > 0.9
 
 
+def test_the_ramp_of_an_expert_is_labelled_as_a_merge_and_keeping_the_lane_is_no_word_for_it():
+    view = view_of(town_recording("ramp_merge", 20.0))
+    times = range(*view.usable_range_us, 300_000)
+    labels = [ExpertTeacher().explain(view, Keyframe(t0_us, "periodic")) for t0_us in times]
+    merges = [lab for lab in labels if isinstance(lab, CocLabel) and lab.decision_lateral == "merge_split"]
+    seen = [validate(label, view.evidence(label.t0_us)) for label in merges]
+    assert len(seen) > 5 and all(lab.status == "accepted" for lab in seen), [lab.verdicts for lab in seen]
+    under_way = next(label for label in merges if view.evidence(label.t0_us).joining)
+    kept = replace(under_way, decision_lateral="lane_keeping", trace=under_way.trace.replace("merge", "keep the lane"))
+    verdicts = {v.check: v for v in validate(kept, view.evidence(kept.t0_us)).verdicts}
+    assert verdicts["decision_matches_motion"].passed is False
+
+
 def test_the_turn_of_an_expert_on_a_network_is_where_the_way_to_go_turns():
     view = view_of(town_recording("unprotected_left_turn", 24.0))
     labels = label_recording(view, ExpertTeacher(), 0.5)

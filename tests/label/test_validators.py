@@ -261,6 +261,13 @@ def test_turns_need_no_cause_but_a_junction_where_the_way_to_go_makes_them(turns
     assert found == passes
 
 
+def test_a_merge_needs_no_cause_where_the_way_to_go_joins_a_road_and_is_none_where_it_does_not():
+    motion = motion_of(speeds(10, (0, 7)), swerve(0))
+    made = label("set_speed_tracking", "merge_split", None, ())
+    assert validate(made, Evidence(replace(motion, joins=True), IDS)).status == "accepted"
+    assert validate(made, Evidence(motion, IDS)).status == "rejected"
+
+
 NAMELESS = tuple(replace(cause, agent_id=None) for cause in (BUS, SIREN, WORKS, ONCOMING, RIDER))
 
 

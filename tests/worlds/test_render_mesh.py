@@ -36,6 +36,16 @@ def test_bodies_are_light_finite_and_about_their_size(category, size, stride):
     assert mesh.xyz_m[:, 2].min() > -0.1 and mesh.xyz_m[:, 2].max() < 1.1 * top + 0.3
 
 
+@pytest.mark.parametrize(
+    ("category", "size"), [("car", (4.6, 1.9, 1.5)), ("truck", (7.5, 2.3, 2.9)), ("bus", (11.0, 2.5, 3.1))]
+)
+def test_from_afar_a_vehicle_has_fewer_triangles_and_the_same_outline(category, size):
+    near, far = (body_mesh(category, size, (200, 100, 50), 0, away) for away in (False, True))
+    assert len(far) <= 0.6 * len(near)
+    for end in (np.min, np.max):
+        assert np.allclose(end(far.xyz_m, axis=0), end(near.xyz_m, axis=0), atol=0.05)
+
+
 def test_signal_heads_are_below_60_triangles():
     assert len(lamp_mesh("red")) + len(_stand(5.0, -3.0)) < 60
 

@@ -157,6 +157,7 @@ def motion_of_decision(decision: DecisionRecord) -> PlannedMotion:
         xy_in_rig_m=np.concatenate([np.zeros((1, 2)), decision.xy_in_rig_m]),
         yaw_rad=np.concatenate([[0.0], decision.yaw_rad]),
         lane_offset_m=decision.lane_offset_m,
+        joins=decision.joins,
     )
 
 

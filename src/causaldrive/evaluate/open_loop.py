@@ -40,8 +40,10 @@ from causaldrive.rl.policy import StudentPolicy
 from causaldrive.student.config import FrameSettings
 from causaldrive.student.generate import Generated, generate
 from causaldrive.student.images import resize, target_size
+from causaldrive.worlds.expert_turns import joins_at
 from causaldrive.worlds.frames import FrameSource
 from causaldrive.worlds.pool import constant_velocity_plan
+from causaldrive.worlds.replay import context_of, states_of
 
 TRUTHS = ("accepted", "edited")  # label statuses that count as truth
 SHORTEST_STEP_M = 0.05  # a shorter way-point step has no direction to speak of
@@ -297,4 +299,8 @@ def _motion(recording: Recording, t0_us: int, answer: Answer):
     ego = resample_ego(recording.ego, np.array([t0_us]))
     route = recording.route_xy_in_local_m
     in_rig = None if route is None else to_frame(route, ego.position_in_local_m[0, :2], float(ego.yaw_rad[0]))
-    return motion_of_plan(answer.xy_in_rig_m[0], answer.yaw_rad, float(ego.speed_mps[0]), in_rig)
+    motion = motion_of_plan(answer.xy_in_rig_m[0], answer.yaw_rad, float(ego.speed_mps[0]), in_rig)
+    if route is None or recording.road is None or not recording.road.right_of_way:
+        return motion
+    (now,) = states_of(recording, np.array([t0_us]))
+    return replace(motion, joins=joins_at(context_of(recording), now.ego)[0])

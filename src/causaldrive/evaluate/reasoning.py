@@ -40,6 +40,7 @@ def motion_as_json(motion: PlannedMotion) -> dict[str, Any]:
         "xy_in_rig_m": np.round(motion.xy_in_rig_m, 2).tolist(),
         "yaw_rad": np.round(motion.yaw_rad, 3).tolist(),
         "lane_offset_m": None if offset is None else np.round(offset, 2).tolist(),
+        "joins": motion.joins,
     }
 
 
@@ -50,4 +51,5 @@ def motion_from_json(value: Mapping[str, Any]) -> PlannedMotion:
         np.array(value["xy_in_rig_m"], float),
         np.array(value["yaw_rad"], float),
         None if offset is None else np.array(offset, float),
+        joins=bool(value.get("joins", False)),
     )

@@ -41,6 +41,7 @@ class PlannedMotion:
     yaw_rad: Array  # (65,)
     lane_offset_m: Array | None = None  # (65,) from the route's centre line; None where no route is known
     set_speed_mps: float | None = None  # what the driver would drive on a clear road; None where nobody knows
+    joins: bool = False  # the way to go joins or leaves a road close ahead: who keeps to it merges
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,7 @@ class SideProfile:
         self.keep_s = limits.keep_s
         self.turned = motion.yaw_rad - motion.yaw_rad[0]
         self.speed = SpeedProfile(motion.speed_mps, limits, motion.set_speed_mps)
+        self.joins = motion.joins
 
     def peak(self) -> float:
         """Largest move to the named side (either side when none is named), from now or from the centre line."""
@@ -259,7 +261,7 @@ def _change(s: SideProfile, limits: Limits) -> bool:
 
 
 def _merge(s: SideProfile, limits: Limits) -> bool:
-    return s.peak() >= limits.nudge_m
+    return s.peak() >= limits.nudge_m or (s.joins and _keep_lane(s, limits))
 
 
 def _turn(s: SideProfile, limits: Limits) -> bool:

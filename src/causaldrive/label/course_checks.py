@@ -2,8 +2,9 @@
 
 A driver whom nothing holds back neither follows nor adapts nor seeks a gap, and who drives on does not stand for
 longer than it takes to start. A nudge leads away from the middle of the lane, a change of lanes into another lane,
-and only what was begun can be given up; a turn is made where the way to go makes one at a junction. What asks for the
-way to go or the wish is silent where they are not known. Knows nothing of causes, teachers, files.
+and only what was begun can be given up; a turn is made where the way to go makes one at a junction, and a road is
+joined where the way to go joins it. What asks for the way to go or the wish is silent where they are not known. Knows
+nothing of causes, teachers, files.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def course_faults(label: CocLabel, motion: PlannedMotion) -> list[str]:
         faults.append("set_speed_tracking is decided, but the car stands for longer than it takes to start")
     offset = motion.lane_offset_m
     if offset is not None and np.isfinite(offset).all():
-        faults.extend(_lateral_faults(label, offset))
+        faults.extend(_lateral_faults(label, offset, motion.joins))
     return faults
 
 
@@ -45,6 +46,8 @@ def turn_faults(label: CocLabel, evidence: Evidence) -> list[str]:
         return [f"turn {side} is decided, but the way to go makes no such turn here"]
     if lateral == "lane_keeping" and evidence.turning:
         return [f"lane_keeping is decided, but the car is turning {evidence.turning} at a junction"]
+    if lateral == "lane_keeping" and evidence.joining:
+        return ["lane_keeping is decided, but the car is joining or leaving a road"]
     return []
 
 
@@ -63,13 +66,14 @@ def _stays(motion: PlannedMotion) -> bool:
     return speed.now <= _CREEPS_MPS and float(np.abs(then).max()) <= LIMITS.still_mps
 
 
-def _lateral_faults(label: CocLabel, offset: np.ndarray) -> list[str]:
+def _lateral_faults(label: CocLabel, offset: np.ndarray, joins: bool) -> list[str]:
     lateral, now = label.decision_lateral, abs(float(offset[0]))
     if lateral in _NUDGES and now < NEXT_LANE_M and label.direction is not None:
         sign = 1 if label.direction == "left" else -1
         if (sign * offset).max() < _ASIDE_M:
             return [f"nudges {label.direction}, but never gets to the {label.direction} of the middle of the lane"]
-    if lateral in _INTO_ANOTHER and now < _OWN_LANE_M and np.abs(offset).max() < _HALF_LANE_M:
+    by_the_way = joins and lateral == "merge_split"
+    if lateral in _INTO_ANOTHER and not by_the_way and now < _OWN_LANE_M and np.abs(offset).max() < _HALF_LANE_M:
         return [f"{lateral} is decided, but the car stays in the lane"]
     if lateral == "lateral_abort" and now < _BEGUN_M:
         return ["lateral_abort is decided, but nothing was begun that could be given up"]

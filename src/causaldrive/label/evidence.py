@@ -33,5 +33,6 @@ class Evidence:
     demands: tuple[Demand, ...] | None = None  # of the road at t0; None where no way to go is known
     turns: frozenset[str] | None = None  # sides of the turns at junctions close ahead; None where the map tells none
     turning: str | None = None  # the side of the turn under way, on maps that say who goes first
+    joining: bool = False  # it is joining or leaving a road, as such maps tell
     knows_bumps: bool = False  # the map tells bumps
     signs: bool | None = None  # a sign is there, as an object or on the map; None where nobody annotates signs

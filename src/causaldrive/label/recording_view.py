@@ -6,7 +6,7 @@ Everything derived is computed once per recording. Reads a `Recording`. Knows no
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from causaldrive.label.consistency import PlannedMotion, motion_of_recording
 from causaldrive.label.evidence import HISTORY_US, Evidence
 from causaldrive.label.meta_actions import MetaActions, describe, detect, profile_of
 from causaldrive.label.road_ahead import demands_of, turns_at
+from causaldrive.worlds.expert_turns import joins_at
 from causaldrive.worlds.replay import context_of, states_of
 from causaldrive.worlds.route import route_of
 from causaldrive.worlds.state import SceneContext, WorldState
@@ -43,7 +44,7 @@ class RecordingView:
 
     def motion_from(self, t0_us: int) -> PlannedMotion:
         """What was driven from t0 on."""
-        return motion_of_recording(self.recording, t0_us)
+        return replace(motion_of_recording(self.recording, t0_us), joins=self._joins(self.history_states(t0_us))[0])
 
     def meta_words(self, t0_us: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Meta actions of the 2 s up to t0, and of the 6.4 s after."""
@@ -76,6 +77,7 @@ class RecordingView:
             demands_of(self.context, history[-1].ego) if routed else None,
             turns,
             turning,
+            self._joins(history)[1],
             bool(self.context.road.bumps),
             self._signs(category.values()),
         )
@@ -88,6 +90,11 @@ class RecordingView:
         soon, under_way = turns_at(self.context, now.ego)
         known = soon or self.recording.source == PRIVILEGED_SOURCE
         return soon if known else None, under_way if ways else None
+
+    def _joins(self, history: Sequence[WorldState]) -> tuple[bool, bool]:
+        """A road is joined or left soon; and that is under way."""
+        routed = bool(history) and len(self.context.route_xy_in_local_m) > 1
+        return joins_at(self.context, history[-1].ego) if routed else (False, False)
 
     def _signs(self, categories: Collection[str]) -> bool | None:
         """Whether a sign is there; the town annotates all that stand in it, other sources may leave them out."""

@@ -13,13 +13,12 @@ import numpy as np
 
 from causaldrive.worlds.bounds import BUMP_MPS
 from causaldrive.worlds.expert_factors import tight_places
-from causaldrive.worlds.expert_turns import turns_of
+from causaldrive.worlds.expert_turns import at_hand, turns_of
 from causaldrive.worlds.route import Route, route_of
 from causaldrive.worlds.state import EgoState, SceneContext
 
 BUMP, LEFT_CURVE, RIGHT_CURVE = "speed_bump", "left_curve", "right_curve"
 _REACH_M = 80.0
-_AT_HAND_S, _AT_HAND_M = 4.0, 10.0  # a turn this near may be decided
 _TURNS_RAD = 0.5  # with so much of it left, who is inside the junction turns and does nothing else
 
 
@@ -67,10 +66,7 @@ def _bumps(route: Route, arc_m: float, front_m: float, ego: EgoState) -> list[De
 
 def turns_at(context: SceneContext, ego: EgoState) -> tuple[frozenset[str], str | None]:
     """Sides of the turns over junctions that the way to go makes soon, and the side of the one under way."""
-    route = route_of(context)
-    arc_m = float(route.project(ego.xy_in_local_m)[0])
-    front_m = arc_m + ego.rear_axle_to_centre_m + ego.size_m[0] / 2
-    reach_m = max(_AT_HAND_S * ego.speed_mps, _AT_HAND_M)
+    route, (arc_m, front_m, reach_m) = route_of(context), at_hand(context, ego)
     soon = [t for t in turns_of(route, context.road) if t.end_m > arc_m and t.start_m - front_m < reach_m]
     here = [t.side for t in soon if t.start_m < front_m and _left_rad(route, arc_m, t.end_m) >= _TURNS_RAD]
     return frozenset(t.side for t in soon), here[0] if here else None

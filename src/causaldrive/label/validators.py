@@ -248,10 +248,12 @@ def causes_fit_decision(label: CocLabel, evidence: Evidence) -> Verdict:
         return unknown("causes_fit_decision", "a cause is not of a known kind")
     fits = [_fits(cause, str(kind), label) for cause, kind in zip(label.causes, kinds, strict=True)]
     decisions = (label.decision_longitudinal, label.decision_lateral)
+    joins = evidence.motion is not None and evidence.motion.joins
+    free = (*_NEED_NO_CAUSE, "merge_split") if joins else _NEED_NO_CAUSE
     faults = [
         f"nothing named is a reason for {decision}"
         for decision in decisions
-        if decision not in _NEED_NO_CAUSE and not any(decision in made for made in fits)
+        if decision not in free and not any(decision in made for made in fits)
     ]
     for cause, made in zip(label.causes, fits, strict=True):
         against = label.decision_longitudinal in _GOING or "set_speed_tracking" in made

@@ -168,7 +168,8 @@ def consistency_reward(parsed: ParsedTrace, motion: PlannedMotion) -> float:
 
 def motion_of(decision: DecisionRecord) -> PlannedMotion:
     """The plan of a decision step as label.consistency reads it: 1 + 64 frames."""
-    return _motion(decision.speeds_mps, decision.xy_in_rig_m, decision.yaw_rad, decision.lane_offset_m)
+    path = (decision.xy_in_rig_m, decision.yaw_rad, decision.lane_offset_m)
+    return _motion(decision.speeds_mps, *path, decision.joins)
 
 
 def path_rewards(decision: DecisionRecord, drawn: Sequence[Drawn]) -> np.ndarray:
@@ -185,7 +186,7 @@ def path_rewards(decision: DecisionRecord, drawn: Sequence[Drawn]) -> np.ndarray
     assert offsets is not None and len(offsets) == 1 + len(drawn), "the driven path and every drawn one"
     speeds = [plan_speeds(Plan(path.xy_in_rig_m, path.yaw_rad), now_mps) for path in drawn]
     return np.array([
-        _by_axis(parse(path.text), _motion(speed, path.xy_in_rig_m, path.yaw_rad, offset))
+        _by_axis(parse(path.text), _motion(speed, path.xy_in_rig_m, path.yaw_rad, offset, decision.joins))
         for path, speed, offset in zip(drawn, speeds, offsets[1:], strict=True)
     ])  # fmt: skip
 
@@ -197,6 +198,8 @@ def _by_axis(parsed: ParsedTrace, motion: PlannedMotion) -> tuple[float, float]:
     return float(found[0].longitudinal is True), float(np.mean([one.lateral is True for one in found]))
 
 
-def _motion(speeds_mps: np.ndarray, xy: np.ndarray, yaw: np.ndarray, lane_offset_m: np.ndarray) -> PlannedMotion:
+def _motion(
+    speeds_mps: np.ndarray, xy: np.ndarray, yaw: np.ndarray, lane_offset_m: np.ndarray, joins: bool
+) -> PlannedMotion:
     whole = np.concatenate([np.zeros((1, 2)), xy]), np.concatenate([[0.0], yaw])
-    return PlannedMotion(speeds_mps, *whole, lane_offset_m)
+    return PlannedMotion(speeds_mps, *whole, lane_offset_m, joins=joins)

@@ -41,8 +41,8 @@ class Decision:
 
     @property
     def in_words(self) -> str:
-        parts = (self.longitudinal, self.lateral, self.direction)
-        return " ".join(part.replace("_", " ") for part in parts if part)
+        sideways = " ".join(part for part in (self.lateral, self.direction) if part)
+        return ", ".join(part.replace("_", " ") for part in (self.longitudinal, sideways) if part)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ ARROWED = ("car", "truck", "bus", "school_bus", "emergency_vehicle", "motorcycle
 SMALLEST_M = 1.1
 OVERSAMPLING, SHIFT = 2, 4  # OpenCV takes coordinates in 1/16 pixel
 EGO_DOWN = 0.67  # share of the height above the ego
+RING_RGB, RINGED_M = (230, 20, 150), 3.4
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,12 @@ def draw_bev(
     metres: float = 60.0,
     trail_xy: np.ndarray | None = None,
     plans_xy: Sequence[np.ndarray] | np.ndarray | None = None,
+    ringed_xy: np.ndarray | None = None,
 ) -> np.ndarray:
     """(H, W, 3) uint8 RGB bird's-eye picture of `size_px` (width, height), `metres` from bottom to top.
 
-    `trail_xy` (T, 2) is where the ego was and `plans_xy`, K trajectories (T, 2), where it means to go; both in local.
+    `trail_xy` (T, 2) is where the ego was, `plans_xy`, K trajectories (T, 2), where it means to go, and a circle is
+    drawn around the place `ringed_xy` (2,); all in local.
     """
     width, height = (OVERSAMPLING * int(side) for side in size_px)
     sheet = _Sheet(np.full((height, width, 3), GROUND_RGB, np.uint8), state.ego, height / metres)
@@ -97,6 +100,9 @@ def draw_bev(
     _draw_agents(sheet, state.agents)
     _draw_ego(sheet, state.ego)
     _draw_lights(sheet, state.lights)
+    if ringed_xy is not None:
+        turn = np.linspace(0.0, 2 * np.pi, 40)[:, None]
+        sheet.line(ringed_xy + RINGED_M * np.hstack([np.cos(turn), np.sin(turn)]), RING_RGB, 0.5, closed=True)
     return cv2.resize(sheet.image, tuple(int(side) for side in size_px), interpolation=cv2.INTER_AREA)
 
 

@@ -18,6 +18,7 @@ from causaldrive.clips.geometry import from_frame, project_on_polyline, to_frame
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.words import FUTURE_STEPS, HISTORY_STEPS, STEP_S
 from causaldrive.worlds.expert import Explanation, explain
+from causaldrive.worlds.expert_turns import joins_at
 from causaldrive.worlds.scenes import SceneSpec
 from causaldrive.worlds.scoring import Score, Scorer, score_drive
 from causaldrive.worlds.state import EgoState, SceneContext, WorldState
@@ -145,6 +146,7 @@ class DecisionRecord:
     lane_offset_m: np.ndarray  # (65,) lateral offset from the route now and along the plan, left positive
     samples_xy_in_rig_m: np.ndarray | None = None
     samples_lane_offset_m: np.ndarray | None = None  # (K, 65), as `lane_offset_m`
+    joins: bool = False  # the route joins or leaves a road close ahead
 
 
 @dataclass
@@ -264,7 +266,8 @@ class Episode:
         speeds, samples = plan_speeds(plan, ego.speed_mps), plan.samples_xy_in_rig_m
         offsets = None if samples is None else np.stack([self._lane_offset(xy) for xy in samples])
         where = (plan.xy_in_rig_m, plan.yaw_rad, self._lane_offset(plan.xy_in_rig_m), samples, offsets)
-        self.decisions.append(DecisionRecord(self.tick, self.world.state.t_us, plan.text, truth, speeds, *where))
+        joins, _ = joins_at(self.world.context, ego)
+        self.decisions.append(DecisionRecord(self.tick, self.world.state.t_us, plan.text, truth, speeds, *where, joins))
 
     def _lane_offset(self, xy_in_rig_m: np.ndarray) -> np.ndarray:
         """(65,) lateral offset from the route now and along a path (64, 2)."""

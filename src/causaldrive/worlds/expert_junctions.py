@@ -88,13 +88,18 @@ def findings(sight: Sight, road: RoadMap, free_mps2: float, wish_mps: float) -> 
     """What each right of way ahead asks for; nothing on a map without any."""
     if not road.right_of_way:
         return []
-    if sight.route not in _gates:
-        _gates[sight.route] = tuple(sorted(_find_gates(sight.route, road), key=lambda gate: gate.stop_m))
     found: list[Finding] = []
-    for gate in _gates[sight.route]:
+    for gate in gates_of(sight.route, road):
         if sight.rear_m < gate.end_m and gate.stop_m - sight.front_m < _REACH_M:
             found += _at_gate(sight, gate, free_mps2, wish_mps)
     return found
+
+
+def gates_of(route: Route, road: RoadMap) -> tuple[Gate, ...]:
+    """The rights of way on a route, in order; found once a route."""
+    if route not in _gates:
+        _gates[route] = tuple(sorted(_find_gates(route, road), key=lambda gate: gate.stop_m))
+    return _gates[route]
 
 
 def _at_gate(sight: Sight, gate: Gate, free_mps2: float, wish_mps: float) -> Iterator[Finding]:
@@ -295,7 +300,7 @@ def _find_gates(route: Route, road: RoadMap) -> Iterator[Gate]:
     """Rights of way whose waiting place and whole junction lane lie on the route."""
     for way in road.right_of_way.values():
         arc, offset = (float(v) for v in route.project(way.stop_xy_m))
-        inner = _chain(road, way.lane_id)
+        inner = junction_chain(road, way.lane_id)
         if not inner or abs(offset) > _ON_ROUTE_M or abs(wrap_angle(route.heading(arc) - way.yaw_rad)) > _ALONG_RAD:
             continue
         line = np.concatenate([lane.centre_xy_m for lane in inner])
@@ -307,7 +312,7 @@ def _find_gates(route: Route, road: RoadMap) -> Iterator[Gate]:
         yield Gate(way, arc, end + 2.0, tuple(r for r in rivals if r is not None))
 
 
-def _chain(road: RoadMap, lane_id: str) -> list[Lane]:
+def junction_chain(road: RoadMap, lane_id: str) -> list[Lane]:
     """A junction lane and those that continue it inside the junction."""
     found: list[Lane] = []
     lane = road.lanes.get(lane_id)
@@ -319,7 +324,7 @@ def _chain(road: RoadMap, lane_id: str) -> list[Lane]:
 
 def _rival(route: Route, road: RoadMap, foe: str, stop_m: float, end_m: float) -> Rival | None:
     before, approach = _approach(road, road.lanes[foe])
-    inner = _chain(road, foe)
+    inner = junction_chain(road, foe)
     after = [road.lanes[name] for lane in inner[-1:] for name in lane.successors[:1] if name in road.lanes]
     line = np.concatenate([*before, *(lane.centre_xy_m for lane in inner), *(lane.centre_xy_m for lane in after)])
     line = line[np.concatenate([[True], np.linalg.norm(np.diff(line, axis=0), axis=1) > 1e-3])]

@@ -87,10 +87,12 @@ def _ahead(sight: Sight, seen: Seen) -> bool:
 
 def _track(sight: Sight, seen: Seen) -> np.ndarray:
     """Its offsets from our route over the history, every 0.2 s."""
-    return np.array([
-        sight.route.project(s.agents.xy_in_local_m[s.agents.ids.index(seen.agent_id)], sight.arc_m)[1]
-        for s in sight.history[::2] if seen.agent_id in s.agents.ids
-    ])  # fmt: skip
+    places = [
+        s.agents.xy_in_local_m[s.agents.ids.index(seen.agent_id)]
+        for s in sight.history[::2]
+        if seen.agent_id in s.agents.ids
+    ]
+    return sight.route.project(np.array(places), sight.arc_m)[1] if places else np.zeros(0)
 
 
 def _behind(sight: Sight, seen: Seen, free: float, text: str) -> Finding:

@@ -25,7 +25,7 @@ from causaldrive.ground.runs import Run, open_run
 from causaldrive.ground.words import STEP_S
 from causaldrive.worlds.causes import Trial, trials
 from causaldrive.worlds.intervene_report import as_line, picture_of, write_report
-from causaldrive.worlds.scenes import SceneSpec, build_scene, draw_specs
+from causaldrive.worlds.scenes import FAMILIES, SceneSpec, build_scene, draw_specs
 from causaldrive.worlds.town import TownWorld
 
 MOST_PICTURES_A_SCENE = 3
@@ -37,7 +37,7 @@ class InterveneConfig:
 
     out: Path  # run directory
     scenes: int = 60  # how many
-    first_seed: int = 0  # seeds run on from here; 12 scenes show every family in both variants
+    first_seed: int = 0  # seeds run on from here; 60 scenes show every family in both variants
     families: tuple[str, ...] = ()  # which kinds of scene; all when empty
     every_s: float = 0.5  # between two moments that are tried, in each scene
     workers: int = 2  # processes
@@ -65,7 +65,7 @@ class _Tried:
 def run(config: InterveneConfig) -> None:
     """The stage's entry point. Raises UserError when no scene could be tried."""
     config.validate()
-    specs = draw_specs(config.scenes, config.first_seed, config.families)
+    specs = draw_specs(config.scenes, config.first_seed, config.families or tuple(FAMILIES))
     with open_run(config.out, "worlds intervene", config) as stage:
         if stage.done:
             return

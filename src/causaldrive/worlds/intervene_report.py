@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from causaldrive.ground.files import write_json
 from causaldrive.ground.page import Cell, Figure, Fold, Grid, Item, Section, Table, Text, write_page
-from causaldrive.ground.words import STEP_S
+from causaldrive.ground.words import FUTURE_STEPS, STEP_S
 from causaldrive.worlds.causes import Trial
 from causaldrive.worlds.counterfactual import MOVED_ASIDE_M, MOVED_MPS, Branch
-from causaldrive.worlds.draw_bev import draw_bev
+from causaldrive.worlds.draw_bev import PLAN_RGB, draw_bev
 from causaldrive.worlds.scenes import SceneSpec
+from causaldrive.worlds.state import WorldState
 
 MOST_SHOWN = 12  # pictures a group of disagreements
 _BAR = 0.95
+_SIDE_PX, _GAP_PX, _STRIP_PX, _INK_RGB = (300, 360), 6, 110, (70, 78, 92)
 _ROLES = {"cause": "stated causes", "other": "harmless factors"}
 
 
@@ -60,24 +62,61 @@ def as_line(spec: SceneSpec, trial: Trial, picture: str) -> dict[str, Any]:
 
 
 def picture_of(trial: Trial) -> bytes:
-    """Both branches side by side as PNG: with the factor on the left, without it on the right.
+    """Both branches as PNG: with the factor on the left, without it on the right, both speeds over time below.
 
-    Drawn where their motion differs first (the end, where it does not), with each ego's way since the moment and on.
+    Drawn where their motion differs first (the moment itself, where it does not), with the ways of both egos from
+    there on and a circle where the factor is or was.
     """
     assert trial.with_it is not None and trial.without_it is not None and trial.effect is not None
-    onset_s = trial.effect.onset_s if trial.effect.onset_s is not None else trial.effect.seconds
-    at = min(round(onset_s / STEP_S), len(trial.with_it.states) - 1, len(trial.without_it.states) - 1)
-    sides = [_side(branch, at) for branch in (trial.with_it, trial.without_it)]
-    gap = np.full((sides[0].shape[0], 6, 3), 255, np.uint8)
+    branches = (trial.with_it, trial.without_it)
+    onset_s = trial.effect.onset_s or 0.0
+    at = min(round(onset_s / STEP_S), *(len(branch.states) - 1 for branch in branches))
+    ways = [np.array([state.ego.xy_in_local_m for state in branch.states]) for branch in branches]
+    ringed = _place_of(trial.factor.agent_id, trial.with_it.states[at])
+    same_map = trial.with_it.context is trial.without_it.context  # a straightened road is another map
+    sides = []
+    for own, branch in zip(ways, branches, strict=True):
+        plans = [way[at:] if same_map or way is own else way[:0] for way in ways]
+        sides.append(draw_bev(branch.context, branch.states[at], _SIDE_PX, 70.0, own[: at + 1], plans, ringed))
+    gap = np.full((_SIDE_PX[1], _GAP_PX, 3), 255, np.uint8)
+    pair = np.concatenate([sides[0], gap, sides[1]], axis=1)
     buffer = io.BytesIO()
-    Image.fromarray(np.concatenate([sides[0], gap, sides[1]], axis=1)).save(buffer, "PNG", optimize=True)
+    whole = np.concatenate([pair, _speed_strip(branches, at, pair.shape[1])])
+    Image.fromarray(whole).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
-def _side(branch: Branch, at: int) -> np.ndarray:
-    way = np.array([state.ego.xy_in_local_m for state in branch.states])
-    plans = [way[at:]] if len(way) - at > 1 else None
-    return draw_bev(branch.context, branch.states[at], (300, 360), 70.0, way[: at + 1], plans)
+def _place_of(name: str | None, state: WorldState) -> np.ndarray | None:
+    """Where an agent is, or the stop line of a light."""
+    agents, lights = state.agents, state.lights
+    if name in agents.ids:
+        return agents.xy_in_local_m[agents.ids.index(name)]
+    return lights.stop_xy_in_local_m[lights.ids.index(name)] if name in lights.ids else None
+
+
+def _speed_strip(branches: Sequence[Branch], at: int, width_px: int) -> np.ndarray:
+    """(H, W, 3) speeds over the seconds after the moment, in the colours of the ways; a line where the pictures are."""
+    strip = Image.new("RGB", (width_px, _STRIP_PX), (255, 255, 255))
+    pen, speeds = ImageDraw.Draw(strip), [branch.speeds_mps() for branch in branches]
+    top = max(float(speed.max()) for speed in speeds) + 1.0
+    left, right, low, high = 34, width_px - 10, _STRIP_PX - 18, 18
+
+    def place(tick: int, speed_mps: float) -> tuple[float, float]:
+        return left + (right - left) * tick / FUTURE_STEPS, low - (low - high) * max(speed_mps, 0.0) / top
+
+    for seconds in range(0, 7, 2):
+        x, _ = place(round(seconds / STEP_S), 0.0)
+        pen.line([(x, high), (x, low)], (228, 230, 234))
+        pen.text((x - 6, low + 3), f"{seconds} s", _INK_RGB)
+    pen.line([(left, low), (right, low)], _INK_RGB)
+    pen.text((2, low - 8), "0", _INK_RGB)
+    pen.text((2, high), f"{top:.0f} m/s", _INK_RGB)
+    pen.line([place(at, 0.0), place(at, top)], _INK_RGB)
+    for name, speed, rgb, x in zip(("with it", "without it"), speeds, PLAN_RGB, (left + 40, left + 110), strict=False):
+        pen.line([place(tick, float(v)) for tick, v in enumerate(speed)], rgb, 2)
+        pen.text((x, 2), name, rgb)
+    pen.text((left, 2), "speed", _INK_RGB)
+    return np.asarray(strip)
 
 
 def write_report(out: Path, lines: list[dict[str, Any]], failed: list[dict[str, Any]], scenes: int) -> None:
@@ -151,8 +190,9 @@ def _disagreements(out: Path, lines: Sequence[dict[str, Any]]) -> list[Item | st
     if not groups:
         return ["None: every reason that could be tried holds."]
     items: list[Item | str] = [
-        "Left with the factor, right without it, at the moment where the drives part; blue the way driven since, "
-        "green the way ahead. All of them are in `disagreements.jsonl`."
+        "Left with the factor, right without it, where the drives part (where they do not: at the moment itself); the "
+        "circle is where the factor is or was. Blue: driven since. Ahead and below: green with it, pink without. "
+        "All of them are in `disagreements.jsonl`."
     ]
     for (role, kind, reason), rows in sorted(groups.items(), key=lambda item: -len(item[1])):
         shown: list[Item] = [*(_figure(out, line) for line in [r for r in rows if r["picture"]][:MOST_SHOWN])]
@@ -164,7 +204,9 @@ def _disagreements(out: Path, lines: Sequence[dict[str, Any]]) -> list[Item | st
 
 def _figure(out: Path, line: dict[str, Any]) -> Figure:
     words = (
-        f"{line['scene_id']} at {line['t_us'] / 1e6:.1f} s: {line['act']}. {line['decision']} → "
-        f"{line['decision_without']}; {line['why']}; ADE {line['ade_m']} m, {line['speed_difference_mps']} m/s"
+        f"{line['scene_id']} at {line['t_us'] / 1e6:.1f} s. **{line['act']}** ({line['text']}): {line['why']}. "
+        f"Decided with it: {line['decision']}; without it: {line['decision_without']}. On average "
+        f"{line['ade_m']:.1f} m apart, speeds differ by up to {line['speed_difference_mps']:.1f} m/s, offsets by "
+        f"{line['offset_difference_m']:.1f} m."
     )
-    return Figure((out / "pictures" / line["picture"]).read_bytes(), words, words)
+    return Figure((out / "pictures" / line["picture"]).read_bytes(), words, words.replace("**", ""))

@@ -1,11 +1,13 @@
-"""Agents as Panda3D nodes: one a visible agent, kept by id, shared shapes, lamps swapped when they change.
+"""Agents as Panda3D nodes: one a near agent, kept by id, its body and lamps one piece, swapped when they change.
 
-Reads `AgentArrays`. Shapes are cached for the process by kind, size, colour and pose. Knows nothing of roads.
+A frame with many agents costs Python time before it costs drawing: what a state holds is turned into plain numbers
+once for all agents, and an agent is touched only when it moved or looks different. Reads `AgentArrays`. Shapes are
+cached by kind, size, colour and pose. Knows nothing of roads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -40,6 +42,7 @@ from causaldrive.worlds.render_vehicles import Size, bus_body, car_body, lamps, 
 from causaldrive.worlds.state import AgentArrays
 
 VIEW_RANGE_M = 160.0
+FAR_M = 45.0  # beyond it a wheel is less than three pixels high
 STRIDE_US, WALKING_MPS = 320_000, 0.3
 SHADOW_RGB = (46, 47, 50)
 LAMP_CATEGORIES = ("car", "truck", "bus", "school_bus", "emergency_vehicle")
@@ -78,6 +81,14 @@ class Shape:
     indicator: int = 0
     flash: int = 0  # which half of the warning lights shines
     heading_step: int = 0  # of 24, in local: where the light falls from
+    far: bool = False  # so far away that its wheels are discs
+
+
+class _Shown:
+    """One agent's node, and what it shows: its shape as it was given, its place, whether it is there."""
+
+    def __init__(self, node: NodePath):
+        self.node, self.shape, self.place, self.there = node, (), (), True
 
 
 class AgentNodes:
@@ -85,92 +96,100 @@ class AgentNodes:
 
     def __init__(self, parent: NodePath, look: Look):
         self._parent, self._look = parent, look
-        self._nodes: dict[str, tuple[NodePath, Shape]] = {}
-        self._bodies: dict[tuple, Geom] = {}
+        self._shown: dict[str, _Shown] = {}
+        self._bodies: dict[tuple, Mesh] = {}
+        self._geoms: dict[Shape, Geom] = {}
 
     def show(self, agents: AgentArrays, t_us: int, around_xy_m: np.ndarray) -> None:
         """Bring the nodes to this state; agents farther than 160 m from `around_xy_m` are hidden."""
-        hidden = set(self._nodes)
-        offset = np.asarray(agents.xy_in_local_m, float).reshape(-1, 2) - around_xy_m
-        for index in np.flatnonzero(np.hypot(offset[:, 0], offset[:, 1]) < VIEW_RANGE_M):
-            agent_id = agents.ids[index]
-            node = self._node(agent_id, self._shape(agents, int(index), t_us))
-            x, y = agents.xy_in_local_m[index]
-            node.set_pos_hpr(float(x), float(y), 0.0, float(np.rad2deg(agents.yaw_rad[index])), 0.0, 0.0)
-            node.show()
-            hidden.discard(agent_id)
-        for agent_id in hidden:
-            self._nodes[agent_id][0].hide()
+        gone = set(self._shown)
+        for agent_id, place, shape in _near(agents, t_us, around_xy_m):
+            shown = self._shown.get(agent_id)
+            if shown is None:
+                shown = self._shown[agent_id] = _Shown(self._parent.attach_new_node(GeomNode("agent")))
+            if shown.shape != shape:
+                self._fill(shown.node.node(), self._painted(agent_id, shape))
+                shown.shape = shape
+            if shown.place != place:
+                shown.node.set_pos_hpr(place[0], place[1], 0.0, place[2], 0.0, 0.0)
+                shown.place = place
+            if not shown.there:
+                shown.node.show()
+                shown.there = True
+            gone.discard(agent_id)
+        for agent_id in gone:
+            shown = self._shown[agent_id]
+            if shown.there:
+                shown.node.hide()
+                shown.there = False
 
-    def _shape(self, agents: AgentArrays, index: int, t_us: int) -> Shape:
-        category = agents.category[index]
-        length, width, height = (max(round(float(side), 2), SMALLEST_M) for side in agents.size_m[index])
-        hinted = agents.ids[index] in self._look.agent_rgb
-        rgb = self._look.paint_of(agents.ids[index], category)
-        rgb = rgb if hinted else OWN_RGB.get(category, rgb)
-        lamped = category in LAMP_CATEGORIES
-        return Shape(
-            category,
-            (length, width, height),
-            rgb,
-            stride=_stride(category, float(agents.speed_mps[index]), t_us),
-            brake=lamped and bool(agents.brake_light[index]),
-            indicator=min(max(int(agents.indicator[index]), -1), WARNING) if lamped else 0,
-            flash=int(t_us // FLASH_US % 2) if lamped and agents.indicator[index] == WARNING else 0,
-            heading_step=round(float(agents.yaw_rad[index]) / HEADING_STEP_RAD) % 24,
-        )
-
-    def _node(self, agent_id: str, shape: Shape) -> NodePath:
-        """The agent's node in this shape; its body is rebuilt only when the shape differs from the last one."""
-        known = self._nodes.get(agent_id)
-        if known is None:
-            node = self._parent.attach_new_node(GeomNode("agent"))
-        elif known[1] == shape:
-            return known[0]
-        else:
-            node = known[0]
-        self._fill(node.node(), shape)
-        self._nodes[agent_id] = (node, shape)
-        return node
+    def _painted(self, agent_id: str, shape: tuple) -> Shape:
+        category, *rest = shape
+        rgb = self._look.paint_of(agent_id, category)
+        own = rgb if agent_id in self._look.agent_rgb else OWN_RGB.get(category, rgb)
+        return Shape(category, rest[0], own, *rest[1:])
 
     def _fill(self, node: GeomNode, shape: Shape) -> None:
-        """Shadow, body and self-lit lamps of a shape become the node's parts."""
+        """Shadow, and body with self-lit lamps, of a shape become the node's parts."""
+        if shape not in self._geoms:
+            parts = [self._body(shape)]
+            if shape.category in LAMP_CATEGORIES:
+                parts.append(_lamps(shape.size_m, shape.category, shape.brake, shape.indicator, shape.flash))
+            self._geoms[shape] = to_geom(join(parts))
         node.remove_all_geoms()
         node.add_geom(_shadow_geom(shape.category, shape.size_m), _shadow_state())
-        node.add_geom(self._body(shape))
-        if shape.category in LAMP_CATEGORIES:
-            node.add_geom(_lamp_geom(shape.size_m, shape.category, shape.brake, shape.indicator, shape.flash))
+        node.add_geom(self._geoms[shape])
 
-    def _body(self, shape: Shape) -> Geom:
+    def _body(self, shape: Shape) -> Mesh:
         """The body with this scene's light on it; other lamps do not need another body."""
-        key = (shape.category, shape.size_m, shape.rgb, shape.stride, shape.heading_step)
+        key = (shape.category, shape.size_m, shape.rgb, shape.stride, shape.heading_step, shape.far)
         if key not in self._bodies:
             heading = shape.heading_step * HEADING_STEP_RAD
-            mesh = body_mesh(shape.category, shape.size_m, shape.rgb, shape.stride)
+            mesh = body_mesh(shape.category, shape.size_m, shape.rgb, shape.stride, shape.far)
             lit = self._look.baked(moved(mesh, (0.0, 0.0, 0.0), heading))
-            self._bodies[key] = to_geom(replace(mesh, rgb=lit.rgb))
+            self._bodies[key] = replace(mesh, rgb=lit.rgb)
         return self._bodies[key]
 
 
-def _stride(category: str, speed_mps: float, t_us: int) -> int:
-    if category != "pedestrian" or abs(speed_mps) < WALKING_MPS:
-        return 0
-    return 1 if (t_us // STRIDE_US) % 2 else -1
+def _near(agents: AgentArrays, t_us: int, around_xy_m: np.ndarray) -> Iterator[tuple[str, tuple, tuple]]:
+    """Id, place (x, y, heading in degrees) and look (all of `Shape` but the colour) of each agent in view range."""
+    xy = np.asarray(agents.xy_in_local_m, float).reshape(-1, 2)
+    away = np.hypot(*(xy - around_xy_m).T)
+    yaw = np.asarray(agents.yaw_rad, float)
+    size = np.maximum(np.round(np.asarray(agents.size_m, float).reshape(-1, 3), 2), SMALLEST_M)
+    walks = np.abs(agents.speed_mps) >= WALKING_MPS
+    stride, flash = (1 if (t_us // STRIDE_US) % 2 else -1), int(t_us // FLASH_US % 2)
+    rows = np.flatnonzero(away < VIEW_RANGE_M)
+    columns = (
+        rows, xy[rows, 0], xy[rows, 1], np.rad2deg(yaw[rows]), np.rint(yaw[rows] / HEADING_STEP_RAD).astype(int) % 24,
+        size[rows], walks[rows], agents.brake_light[rows], np.clip(agents.indicator[rows], -1, WARNING),
+        away[rows] > FAR_M,
+    )  # fmt: skip
+    for row, x, y, degrees, step, sides, moves, brake, indicator, far in zip(
+        *(c.tolist() for c in columns), strict=True
+    ):
+        category = agents.category[row]
+        lamps_lit = (bool(brake), indicator, flash if indicator == WARNING else 0)
+        lit = lamps_lit if category in LAMP_CATEGORIES else (False, 0, 0)
+        look = (category, tuple(sides), stride if moves and category == "pedestrian" else 0, *lit, step, far)
+        yield agents.ids[row], (x, y, degrees), look
 
 
 @lru_cache(maxsize=512)
-def body_mesh(category: str, size_m: Size, rgb: RGB, stride: int = 0) -> Mesh:
-    """The body of an agent, standing on z = 0 with its middle at the origin."""
+def body_mesh(category: str, size_m: Size, rgb: RGB, stride: int = 0, far: bool = False) -> Mesh:
+    """The body of an agent, standing on z = 0 with its middle at the origin; `far`: with simpler wheels."""
     if category == "pedestrian":
         return pedestrian_body(size_m, rgb, stride)
+    if category in ("car", "truck", "bus"):
+        return {"car": car_body, "truck": truck_body, "bus": bus_body}[category](size_m, rgb, far)
     return BODIES[category](size_m, rgb)
 
 
 @lru_cache(maxsize=512)
-def _lamp_geom(size_m: Size, category: str, brake: bool, indicator: int, flash: int) -> Geom:
+def _lamps(size_m: Size, category: str, brake: bool, indicator: int, flash: int) -> Mesh:
     if indicator == WARNING:
-        return to_geom(join([lamps(size_m, category, brake, 0), warning_lights(size_m, category, flash)]))
-    return to_geom(lamps(size_m, category, brake, indicator))
+        return join([lamps(size_m, category, brake, 0), warning_lights(size_m, category, flash)])
+    return lamps(size_m, category, brake, indicator)
 
 
 @lru_cache(maxsize=512)

@@ -37,6 +37,7 @@ from causaldrive.ground.errors import UserError, unknown_name
 MODULES = {"software": "p3tinydisplay", "gl": "p3headlessgl"}
 OVERSAMPLING = 2
 NEAR_M, FAR_M = 0.3, 450.0
+_TO_RGB = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
 _SETTINGS = """
 window-type none
 audio-library-name null
@@ -119,12 +120,16 @@ class View:
         self._camera = NodePath(PandaCamera("front", self._lens))
         buffer.make_display_region().set_camera(self._camera)
         buffer.set_active(False)
+        self._set_for: Camera | None = None
+        self._rig_to_camera = np.eye(4)
 
     def draw(self, root: NodePath, camera: Camera, rig_to_local: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 RGB of what hangs under `root`, from `camera` on a rig at pose `rig_to_local` (4, 4)."""
-        _set_lens(self._lens, camera)
+        if camera != self._set_for:
+            _set_lens(self._lens, camera)
+            self._set_for, self._rig_to_camera = camera, _camera_pose(camera)
         self._camera.reparent_to(root)
-        self._camera.set_mat(root, _panda_pose(rig_to_local @ _camera_pose(camera)))
+        self._camera.set_mat(_panda_pose(rig_to_local @ self._rig_to_camera))
         self._buffer.set_active(True)
         GraphicsEngine.get_global_ptr().render_frame()
         self._buffer.set_active(False)
@@ -136,7 +141,7 @@ class View:
         raw = np.frombuffer(self._pixels.get_ram_image(), np.uint8)
         bgr = raw.reshape(OVERSAMPLING * height, OVERSAMPLING * width, -1)
         small = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA)
-        return np.ascontiguousarray(small[::-1, :, 2::-1])
+        return cv2.flip(cv2.cvtColor(small, _TO_RGB[small.shape[2]]), 0)
 
     def close(self) -> None:
         GraphicsEngine.get_global_ptr().remove_window(self._buffer)

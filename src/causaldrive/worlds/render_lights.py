@@ -33,10 +33,17 @@ class LightNodes:
     def __init__(self, parent: NodePath, look: Look, road: RoadMap):
         self._parent, self._look, self._road = parent, look, road
         self._nodes: dict[str, tuple[NodePath, tuple]] = {}
+        self._shown: LightArrays | None = None
         self._lanes: list[shapely.Polygon] | None = None
 
     def show(self, lights: LightArrays) -> None:
-        """Bring the heads to this state; heads absent from it are hidden."""
+        """Bring the heads to this state; heads absent from it are hidden. Most frames change none."""
+        if self._shown is not None and _same(self._shown, lights):
+            return
+        self._shown = LightArrays(
+            [*lights.ids], [], [*lights.state], lights.stop_xy_in_local_m,
+            lights.head_xyz_in_local_m.copy(), lights.yaw_rad.copy(),
+        )  # fmt: skip
         hidden = set(self._nodes)
         for index, light_id in enumerate(lights.ids):
             node, lamps = self._head(light_id, lights.head_xyz_in_local_m[index], float(lights.yaw_rad[index]))
@@ -82,6 +89,12 @@ class LightNodes:
                 if not shapely.contains_xy(self._lanes, x, y).any():
                     return side * (distance + 0.8 if distance else 0.0)
         return 0.0
+
+
+def _same(one: LightArrays, two: LightArrays) -> bool:
+    """The same heads in the same places show the same."""
+    where = np.array_equal(one.head_xyz_in_local_m, two.head_xyz_in_local_m)
+    return one.ids == two.ids and one.state == two.state and where and np.array_equal(one.yaw_rad, two.yaw_rad)
 
 
 def _stand(height_m: float, arm_m: float) -> Mesh:

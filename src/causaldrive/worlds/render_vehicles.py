@@ -15,18 +15,18 @@ BRAKE_RGB, TAIL_RGB, INDICATOR_RGB, HEADLAMP_RGB = (255, 26, 16), (96, 10, 14), 
 Size = tuple[float, float, float]  # length, width, height
 
 
-def car_body(size_m: Size, rgb: RGB) -> Mesh:
+def car_body(size_m: Size, rgb: RGB, far: bool = False) -> Mesh:
     length, width, height = size_m
     a, b = length / 2, width / 2
     sill, belt = 0.16 * height, 0.58 * height
     glass = frustum((-0.86 * a, 0.42 * a, -0.92 * b, 0.92 * b, belt), (-0.62 * a, 0.1 * a, -0.74 * b, 0.74 * b, height),
                     GLASS_RGB, rgb)  # fmt: skip
     hull = frustum((-a, a, -b, b, sill), (-0.97 * a, 0.95 * a, -0.96 * b, 0.96 * b, belt), rgb)
-    wheels = _wheels(size_m, radius_m=min(0.34, 0.24 * height), axles=(-0.6, 0.62))
+    wheels = _wheels(size_m, min(0.34, 0.24 * height), (-0.6, 0.62), far)
     return join([hull, glass, _rear_panel(size_m, "car"), *wheels])
 
 
-def truck_body(size_m: Size, rgb: RGB) -> Mesh:
+def truck_body(size_m: Size, rgb: RGB, far: bool = False) -> Mesh:
     """A coloured cab and a pale box behind it; short trucks are mostly cab, like vans."""
     length, width, height = size_m
     a, b = length / 2, width / 2
@@ -39,18 +39,18 @@ def truck_body(size_m: Size, rgb: RGB) -> Mesh:
     screen = _wall_x(a - 0.02, 0.86 * b, 0.48 * height, 0.72 * height, GLASS_RGB)
     sides = [_wall_y(side * 0.975 * b, a - 0.8 * cab, a - 0.25 * cab, 0.48 * height, 0.7 * height, GLASS_RGB)
              for side in (1, -1)]  # fmt: skip
-    wheels = _wheels(size_m, radius_m=min(0.5, 0.2 * height), axles=(-0.62, 0.72))
+    wheels = _wheels(size_m, min(0.5, 0.2 * height), (-0.62, 0.72), far)
     return join([chassis, box, front, screen, *sides, _rear_panel(size_m, "truck"), *wheels])
 
 
-def bus_body(size_m: Size, rgb: RGB) -> Mesh:
+def bus_body(size_m: Size, rgb: RGB, far: bool = False) -> Mesh:
     length, width, height = size_m
     a, b = length / 2, width / 2
     hull = frustum((-a, a, -b, b, 0.1 * height), (-a, a, -b, b, height), rgb, (236, 236, 236))
     low, high = 0.46 * height, 0.82 * height
     panes = [_wall_y(side * (b + 0.02), -0.94 * a, 0.94 * a, low, high, GLASS_RGB) for side in (1, -1)]
     ends = [_wall_x(side * (a + 0.02), 0.86 * b, low, high, GLASS_RGB) for side in (1, -1)]
-    wheels = _wheels(size_m, radius_m=min(0.5, 0.18 * height), axles=(-0.58, 0.62))
+    wheels = _wheels(size_m, min(0.5, 0.18 * height), (-0.58, 0.62), far)
     return join([hull, *panes, *ends, _rear_panel(size_m, "bus"), *wheels])
 
 
@@ -95,14 +95,18 @@ def _rear_panel(size_m: Size, category: str) -> Mesh:
     return _wall_x(-size_m[0] / 2 - 0.03, 0.49 * size_m[1], low - 0.05, high + 0.05, TRIM_RGB)
 
 
-def _wheels(size_m: Size, radius_m: float, axles: tuple[float, ...]) -> list[Mesh]:
+def _wheels(size_m: Size, radius_m: float, axles: tuple[float, ...], far: bool) -> list[Mesh]:
+    """More than half of a car's triangles are in its wheels; from afar their faces alone look the same."""
     parts = []
     for x in (share * size_m[0] / 2 for share in axles):
         for side in (1.0, -1.0):
             y = side * size_m[1] / 2
-            tyre = block((x, y - side * 0.11, radius_m / 2), (1.2 * radius_m, 0.24, radius_m), TYRE_RGB)
             face = disc((x, y + side * 0.03, radius_m), (0.0, side, 0.0), radius_m, TYRE_RGB)
+            if far:
+                parts.append(face)
+                continue
             hub = disc((x, y + side * 0.05, radius_m), (0.0, side, 0.0), 0.5 * radius_m, HUB_RGB, sides=5)
+            tyre = block((x, y - side * 0.11, radius_m / 2), (1.2 * radius_m, 0.24, radius_m), TYRE_RGB)
             parts += [tyre, face, hub]
     return parts
 

@@ -19,6 +19,7 @@ from causaldrive.worlds.state import SceneContext
 SPACING_M = 1.0
 _SMOOTH_M = 2.5
 _DEFAULT_HALF_WIDTH_M = 1.75
+_NEAR_LANE_M = 3.0  # from the centre line; farther off nothing is in a lane
 _PROBE_M = np.arange(0.5, 7.01, 0.5)  # how far to each side the pavement is looked at
 _known: dict[int, tuple[weakref.ref, Route]] = {}
 
@@ -95,15 +96,26 @@ class Route:
 
     def _lane_at(self, xy_m: Array, yaw_rad: float) -> Lane | None:
         """The lane at a place that runs within 1 rad of a heading."""
-        for lane in self._road.lanes.values():
+        low, high = self._lane_boxes
+        near = ((xy_m >= low - _NEAR_LANE_M) & (xy_m <= high + _NEAR_LANE_M)).all(axis=1)
+        lanes = list(self._road.lanes.values())
+        for lane in (lanes[k] for k in np.flatnonzero(near).tolist()):
             centre = lane.centre_xy_m
             gap = np.linalg.norm(centre - xy_m, axis=1)
             i = min(int(np.argmin(gap)), len(centre) - 2)
-            if gap.min() > 3.0 or abs(wrap_angle(_headings(centre)[i] - yaw_rad)) > 1.0:
+            if gap.min() > _NEAR_LANE_M or abs(wrap_angle(_headings(centre)[i] - yaw_rad)) > 1.0:
                 continue
             if abs(float(project_on_polyline(np.asarray(xy_m, float), centre)[1])) < _lane_width(lane) / 2:
                 return lane
         return None
+
+    @cached_property
+    def _lane_boxes(self) -> tuple[Array, Array]:
+        """Least and greatest x, y of each lane's centre line: a map has hundreds of lanes, and few are near."""
+        centres = [lane.centre_xy_m for lane in self._road.lanes.values()]
+        if not centres:
+            return np.zeros((0, 2)), np.zeros((0, 2))
+        return np.array([line.min(axis=0) for line in centres]), np.array([line.max(axis=0) for line in centres])
 
     def paved_m(self, arc_m: float, side: int) -> float:
         """How far the pavement reaches to the left (+1) or right (-1) of the route at an arc length, at most 7 m."""
