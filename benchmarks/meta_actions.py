@@ -4,7 +4,7 @@ Truth: `worlds.true_actions` and, for lane words, `worlds.true_lanes`, from what
 25 ms. Input: the ego motion a recording stores at 10 Hz; in the noisy tables its poses with white noise, motion derived
 from them as an importer does. Prints tables and writes JSON.
 Run: python benchmarks/meta_actions.py --out docs/results/meta_actions.json
-and: python benchmarks/meta_actions.py --drives 0 --lane-drives 522 --out docs/results/lane_actions.json
+and: python benchmarks/meta_actions.py --drives 0 --lane-drives 510 --out docs/results/lane_actions.json
 """
 
 from __future__ import annotations

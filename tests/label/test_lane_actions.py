@@ -150,7 +150,9 @@ def test_who_takes_a_lane_that_ends_into_account_merges():
 def test_the_published_rules_see_moves_but_no_curves_and_no_joining():
     released = LANE_PROFILES["released"]
     assert "lane_change_left" in detect_lane(shifted(ramp(3.5, True)), TWO, released)
-    assert "nudge_left" in detect_lane(shifted(ramp(0.9, False)), TWO, released)
+    quick = 0.6 * (1 - np.cos(np.pi * np.clip((np.arange(100) - 50) / 16, 0, 1)))  # 1.2 m over 8 m of the lane
+    assert "nudge_left" in detect_lane(along(np.column_stack([5 + 0.5 * np.arange(100), quick])), TWO, released)
+    assert order(detect_lane(shifted(ramp(0.9, False)), TWO, released)) == ["keep_lane"], "too slow a move for them"
     assert order(detect_lane(shifted(np.zeros(100)), TWO, released)) == ["keep_lane"]
     first, second = straight("first", last=100, successors=("second",)), straight("second", first=100)
     joined = RoadMap({"first": first, "second": replace(second, predecessors=("first", "ramp"))})

@@ -17,7 +17,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from causaldrive.clips.geometry import arc_lengths, project_on_polyline, wrap_angle
+from causaldrive.clips.geometry import project_on_polyline, wrap_angle
 from causaldrive.clips.lane_graph import STRAIGHT_RAD, join_of, lane_change_of, turn_of, yaw_beside
 from causaldrive.clips.types import Lane, RoadMap
 from causaldrive.worlds.route import route_of
@@ -65,21 +65,21 @@ def true_lanes(
 
 def _lane_of(poses: FinePoses, lanes: Sequence[Lane], context: SceneContext, words: LaneWords) -> np.ndarray:
     """(N,) index of the lane that holds the rear axle; the nearest where none does; -1 off the map."""
-    best = np.full(len(poses.yaw_rad), -1)
-    least = np.full(len(poses.yaw_rad), np.inf)
+    best, least = np.full(len(poses.yaw_rad), -1), np.full(len(poses.yaw_rad), np.inf)
     for i, lane in enumerate(lanes):
-        near = np.abs(poses.xy_m[:, None] - lane.centre_xy_m[[0, len(lane.centre_xy_m) // 2, -1]]).max(-1).min(-1)
-        length = arc_lengths(lane.centre_xy_m)[-1]
-        if near.min() > length + 10.0:
+        low, high = lane.centre_xy_m.min(axis=0) - words.off_map_m, lane.centre_xy_m.max(axis=0) + words.off_map_m
+        rows = np.flatnonzero(((poses.xy_m >= low) & (poses.xy_m <= high)).all(axis=1))
+        if not len(rows):
             continue
+        xy, centre = poses.xy_m[rows], lane.centre_xy_m
         ring = shapely.make_valid(shapely.Polygon(np.concatenate([lane.left_xy_m, lane.right_xy_m[::-1]])))
-        gap = shapely.distance(shapely.LineString(lane.centre_xy_m), shapely.points(poses.xy_m))
-        runs_along = np.abs(wrap_angle(yaw_beside(poses.xy_m, lane.centre_xy_m) - poses.yaw_rad)) <= words.same_way_rad
-        astray = np.abs(project_on_polyline(lane.centre_xy_m, np.asarray(context.route_xy_in_local_m))[1]).mean()
-        cost = np.where(shapely.contains_xy(ring, *poses.xy_m.T), astray, 1000.0 + gap)
-        cost = np.where(runs_along & (gap <= words.off_map_m), cost, np.inf)
-        best = np.where(cost < least, i, best)
-        least = np.minimum(cost, least)
+        gap = shapely.distance(shapely.LineString(centre), shapely.points(xy))
+        along = np.abs(wrap_angle(yaw_beside(xy, centre) - poses.yaw_rad[rows])) <= words.same_way_rad
+        astray = np.abs(project_on_polyline(centre, np.asarray(context.route_xy_in_local_m))[1]).mean()
+        cost = np.where(shapely.contains_xy(ring, *xy.T), astray, 1000.0 + gap)
+        cost = np.where(along & (gap <= words.off_map_m), cost, np.inf)
+        nearer = cost < least[rows]
+        best[rows[nearer]], least[rows[nearer]] = i, cost[nearer]
     return best
 
 
