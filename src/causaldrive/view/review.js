@@ -193,7 +193,7 @@ function causeCard(cause, i) {
   kind.onchange = () => { cause.kind = kind.value || null; if (cause.kind) { cause.category = over.words.kinds[cause.kind]; category.value = cause.category; } edited(); };
   category.onchange = () => { cause.category = category.value || null; if (cause.kind && over.words.kinds[cause.kind] !== cause.category) { cause.kind = null; kind.value = ""; } edited(); };
   const id = document.createElement("input"), seen = document.createElement("select"), now = document.createElement("button");
-  Object.assign(id, { value: cause.agent_id || "", placeholder: "which one (id)", disabled: fixed, oninput: () => set("agent_id", id.value) });
+  Object.assign(id, { value: cause.agent_id || "", placeholder: "its id", disabled: fixed, oninput: () => set("agent_id", id.value) });
   id.setAttribute("list", "ids");
   const at = cause.evidence_t_us === null || cause.evidence_t_us === undefined ? "" : String(Math.round((cause.evidence_t_us - detail.t0_us) / 1e5));
   seen.replaceChildren(new Option("seen at …", ""), ...Array.from({ length: 21 }, (_, k) => new Option(k ? `seen −${(k / 10).toFixed(1)} s` : "seen at t0", String(-k))));
