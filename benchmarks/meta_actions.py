@@ -1,34 +1,43 @@
 """How well meta actions are found: against the town's true action timeline, and against manoeuvres that reverse.
 
-Truth: `worlds.true_actions`, from the acceleration and curvature that the simulated vehicle applied, every 25 ms. Input:
-the ego motion a recording stores at 10 Hz; in the noisy tables its poses with white noise, motion derived from them as
-an importer does. Prints tables and writes JSON. Run: python benchmarks/meta_actions.py --out docs/results/meta_actions.json
-"""  # noqa: E501
+Truth: `worlds.true_actions` and, for lane words, `worlds.true_lanes`, from what the simulated vehicle applied, every
+25 ms. Input: the ego motion a recording stores at 10 Hz; in the noisy tables its poses with white noise, motion derived
+from them as an importer does. Prints tables and writes JSON.
+Run: python benchmarks/meta_actions.py --out docs/results/meta_actions.json
+and: python benchmarks/meta_actions.py --drives 0 --lane-drives 510 --out docs/results/lane_actions.json
+"""
 
 from __future__ import annotations
 
 import argparse
+import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from causaldrive.clips.geometry import quat_of_yaw
+from causaldrive.clips.geometry import arc_lengths, pose_on_polyline, quat_of_yaw
 from causaldrive.clips.resample import motion_from_poses
-from causaldrive.clips.types import EgoMotion
-from causaldrive.ground.files import write_json
+from causaldrive.clips.types import EgoMotion, RoadMap
+from causaldrive.ground.files import atomic_path, write_json
 from causaldrive.ground.statistics import ratio
-from causaldrive.ground.words import LATERAL_META, LONGITUDINAL_META, STEP_US, VALIDATION_SEED
-from causaldrive.label.meta_actions import PROFILES, MetaActions, Span, detect
+from causaldrive.ground.words import LANE_META, LATERAL_META, LONGITUDINAL_META, STEP_S, STEP_US, VALIDATION_SEED
+from causaldrive.label.lane_actions import LANE_PROFILES, detect_lane
+from causaldrive.label.meta_actions import PROFILES, MetaActions, Span, detect, spans_of
 from causaldrive.worlds.expert_drive import draw_disturbance, drive
+from causaldrive.worlds.families.sumo_draft import network_named
 from causaldrive.worlds.recording_of import ego_motion_of
-from causaldrive.worlds.scenes import build_scene, draw_specs
+from causaldrive.worlds.scenes import FAMILIES, SceneSpec, build_scene, draw_specs
+from causaldrive.worlds.state import AgentArrays, LightArrays, SceneContext, WorldState
 from causaldrive.worlds.true_actions import ActionWords, Phase, TrueActions, true_actions, true_actions_of
+from causaldrive.worlds.true_lanes import TrueLanes, true_lanes
 
-WORDS = (*LONGITUDINAL_META, *LATERAL_META)
+WORDS = (*LONGITUDINAL_META, *LATERAL_META, *LANE_META)
+RELEASED_WORDS = tuple(word for word in LANE_META if word.startswith(("keep", "lane_change", "nudge", "turn")))
 FIRST_SEED = VALIDATION_SEED + 40_000  # the detector was settled on others, up to + 30,499 and from + 100,000 on
+FIRST_LANE_SEED = VALIDATION_SEED + 300_000  # the lane words were settled on those from + 200,000 on
 COUNTED_US = 500_000  # phases at least this long must not be lost
 # Pose noise per sample: what is left of Argoverse 2's poses at 10 Hz through three differences is 1 to 3.5 mm and
 # 0.06 to 0.14 mrad; the harsh one is three times as much.
@@ -55,6 +64,40 @@ def town_drives(count: int) -> Iterator[Drive]:
         states = drive(build_scene(spec), 16.0, draw_disturbance(spec, 0.5)).states
         egos = [state.ego for state in states]
         yield Drive(spec.scene_id, ego_motion_of(states), true_actions(egos), true_actions(egos, words=PLAIN))
+
+
+@dataclass(frozen=True)
+class LaneDrive:
+    """One drive on a map, and what is true of its lanes."""
+
+    name: str
+    ego: EgoMotion
+    road: RoadMap
+    truth: TrueLanes
+
+
+def lane_drives(count: int, cache: Path | None) -> Iterator[LaneDrive]:
+    """The expert's drives through all families, half of them pushed off course; kept in `cache`, so that a cut run
+    goes on."""
+    specs = draw_specs(count, FIRST_LANE_SEED, tuple(FAMILIES))
+    for first in range(0, count, len(FAMILIES)):
+        kept = cache / f"{FIRST_LANE_SEED}_{first:03d}.pkl" if cache else None
+        if kept and kept.exists():
+            driven = pickle.loads(kept.read_bytes())
+        else:
+            driven = [_driven(spec) for spec in specs[first : first + len(FAMILIES)]]
+            if kept:
+                with atomic_path(kept) as part:
+                    part.write_bytes(pickle.dumps(driven))
+        for name, states, context in driven:
+            truth = true_lanes([state.ego for state in states], context)
+            yield LaneDrive(name, ego_motion_of(states), context.road, truth)
+
+
+def _driven(spec: SceneSpec) -> tuple[str, list[WorldState], SceneContext]:
+    made = drive(build_scene(spec), 16.0, draw_disturbance(spec, 0.5))
+    bare = [WorldState(state.t_us, state.ego, AgentArrays(), LightArrays()) for state in made.states]
+    return spec.scene_id, bare, made.context
 
 
 def manoeuvres(count: int) -> Iterator[Drive]:
@@ -103,6 +146,26 @@ def noisy(ego: EgoMotion, noise: tuple[float, float], rng: np.random.Generator) 
     return motion_from_poses(ego.t_us, ego.position_in_local_m + shift, quat_of_yaw(yaw))
 
 
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a drive: words that are true and found per frame (T,), true phases, spans found."""
+
+    vocabulary: tuple[str, ...]
+    true: np.ndarray
+    found: np.ndarray
+    phases: Sequence[Phase]
+    spans: Sequence[Span]
+
+
+def motion_axes(truth: TrueActions, found: MetaActions) -> tuple[Axis, Axis]:
+    spans = {name: [span for span in found.spans if span.axis == name] for name in ("longitudinal", "lateral")}
+    return (
+        Axis(LONGITUDINAL_META, truth.longitudinal_words, found.longitudinal, truth.longitudinal,
+             spans["longitudinal"]),
+        Axis(LATERAL_META, truth.lateral_words, found.lateral, truth.lateral, spans["lateral"]),
+    )  # fmt: skip
+
+
 class Tally:
     """Counts of one table: frames per word and drive, onset errors, phases lost."""
 
@@ -112,21 +175,18 @@ class Tally:
         self.onsets_us: list[int] = []
         self.phases, self.lost, self.misnamed = 0, [], 0
 
-    def add(self, name: str, truth: TrueActions, found: MetaActions) -> None:
-        pairs = ((truth.longitudinal_words, found.longitudinal), (truth.lateral_words, found.lateral))
+    def add(self, name: str, axes: Sequence[Axis]) -> None:
         rows = np.zeros((len(WORDS), 3), int)
-        for i, word in enumerate(WORDS):
-            true, said = pairs[i >= len(LONGITUDINAL_META)]
-            true, said = true == word, said == word
-            rows[i] = (true & said).sum(), (~true & said).sum(), (true & ~said).sum()
+        for axis in axes:
+            for word in axis.vocabulary:
+                true, said = axis.true == word, axis.found == word
+                rows[WORDS.index(word)] = (true & said).sum(), (~true & said).sum(), (true & ~said).sum()
+            for phase in axis.phases:
+                self._phase(name, phase, axis.spans)
         self.counts.append(rows)
         self.names.append(name)
-        for axis in ("longitudinal", "lateral"):
-            spans = [span for span in found.spans if span.axis == axis]
-            for phase in getattr(truth, axis):
-                self._phase(name, phase, spans)
 
-    def _phase(self, name: str, phase: Phase, spans: list[Span]) -> None:
+    def _phase(self, name: str, phase: Phase, spans: Sequence[Span]) -> None:
         if phase.end_us - phase.start_us < COUNTED_US:
             return
         self.phases += 1
@@ -177,11 +237,47 @@ def tables(drives: list[Drive], source: str) -> list[dict]:
             for drive_, ego in zip(drives, egos, strict=True):
                 found = detect(ego, PROFILES[profile])
                 for definition, tally in tallies.items():
-                    tally.add(drive_.name, getattr(drive_, definition), found)
+                    tally.add(drive_.name, motion_axes(getattr(drive_, definition), found))
             for definition, tally in tallies.items():
                 head = {"source": source, "input": noise_name, "profile": profile, "words": definition}
                 rows.append({**head, **tally.row()})
     return rows
+
+
+def lane_tables(drives: list[LaneDrive]) -> list[dict]:
+    """A row per noise and profile. `macro_f1_shared`: over the words that the published detector has, too."""
+    rows = []
+    for noise_name, noise in NOISES.items():
+        egos = [noisy(drive.ego, noise, np.random.default_rng([i, 5])) for i, drive in enumerate(drives)]
+        for name, profile in LANE_PROFILES.items():
+            tally = Tally()
+            for drive_, ego in zip(drives, egos, strict=True):
+                found = detect_lane(ego, drive_.road, profile)
+                spans = spans_of("lane", ego.t_us, found)
+                tally.add(drive_.name, [Axis(LANE_META, drive_.truth.words, found, drive_.truth.lane, spans)])
+            row = {"source": "lanes", "input": noise_name, "profile": name, "words": "truth", **tally.row()}
+            shared = [row["f1"][word] for word in RELEASED_WORDS if word in row["f1"]]
+            rows.append({**row, "macro_f1_shared": float(np.mean(shared))})
+    return rows
+
+
+def lane_hour_s() -> dict[str, float]:
+    """Processor seconds for an hour at 10 Hz on a random way through a real town's network."""
+    rng, road = np.random.default_rng(0), network_named("helsinki").road
+    lane = road.lanes[sorted(road.lanes)[0]]
+    line = [lane.centre_xy_m]
+    while sum(float(arc_lengths(part)[-1]) for part in line) < 36_000.0:
+        names = [name for name in lane.successors if name in road.lanes] or sorted(road.lanes)
+        lane = road.lanes[str(rng.choice(names))]
+        line.append(lane.centre_xy_m)
+    xy, yaw = pose_on_polyline(np.arange(36_000) * 1.0, np.concatenate(line))
+    ego = _ego(np.arange(36_000), xy, yaw, np.full(36_000, 1.0 / STEP_S))
+    seconds = {}
+    for name, profile in LANE_PROFILES.items():
+        started = time.process_time()
+        detect_lane(ego, road, profile)
+        seconds[f"lanes, {name}"] = round(time.process_time() - started, 3)
+    return seconds
 
 
 def hour_s(drives: list[Drive]) -> dict[str, float]:
@@ -211,15 +307,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--drives", type=int, default=500)
     parser.add_argument("--manoeuvres", type=int, default=200)
+    parser.add_argument("--lane-drives", type=int, default=0)
+    parser.add_argument("--cache", type=Path, default=None, help="where drives are kept, so that a cut run goes on")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
-    town = list(town_drives(options.drives))
-    rows = [*tables(town, "town"), *tables(list(manoeuvres(options.manoeuvres)), "manoeuvres")]
+    rows, seconds, seeds = [], {}, {}
+    if options.drives:
+        town = list(town_drives(options.drives))
+        rows = [*tables(town, "town"), *tables(list(manoeuvres(options.manoeuvres)), "manoeuvres")]
+        seconds, seeds = hour_s(town), {"first": FIRST_SEED, "count": options.drives, "manoeuvres": options.manoeuvres}
+    if options.lane_drives:
+        rows += lane_tables(list(lane_drives(options.lane_drives, options.cache)))
+        seconds |= lane_hour_s()
+        seeds |= {"first_lane": FIRST_LANE_SEED, "lane_count": options.lane_drives}
     for row in rows:
         show(row)
-    seconds = hour_s(town)
     print("an hour of motion takes", ", ".join(f"{name}: {value} s" for name, value in seconds.items()))
-    seeds = {"first": FIRST_SEED, "count": options.drives, "manoeuvres": options.manoeuvres}
     if options.out:
         write_json(options.out, {"seeds": seeds, "rows": rows, "hour_s": seconds})
 

@@ -19,7 +19,7 @@ from label_drives import recording_of, speeds
 from odd_server import CAUSES, DECISION, GRADES, Answer, OddServer, said, sound
 
 from causaldrive.clips.store import read_recording, write_recording
-from causaldrive.clips.types import Camera, CameraTrack
+from causaldrive.clips.types import Camera, CameraTrack, Lane, RoadMap
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import read_table, write_table
 from causaldrive.ground.runs import read_metrics
@@ -286,6 +286,19 @@ def test_the_first_call_holds_two_seconds_of_the_past_and_nothing_of_the_future(
     content = teacher.ask_causes(past).messages[1]["content"]
     assert [part["type"] for part in content] == ["image_url"] * 5 + ["text"]
     assert all(isinstance(m["content"], str) for m in teacher.ask_decision(view, t0_us, ()).messages), "no frames"
+
+
+def test_where_a_map_is_there_the_second_call_alone_hears_of_the_lanes(tmp_path):
+    plain = view_of(recording_of(DRIVE))
+    x = np.arange(-10.0, 1500.0, 5.0)
+    middle, half = np.column_stack([x, np.zeros(len(x))]), np.array([0, 1.75])
+    lane = Lane("lane", middle, middle + half, middle - half)
+    mapped = view_of(recording_of(DRIVE, road=RoadMap({"lane": lane})))
+    teacher = OpenAiTeacher(TeacherConfig(url="http://x/v1", model="m", see="motion"))
+    said, unsaid = (teacher.ask_decision(view, 3_000_000, ()).messages[1]["content"] for view in (mapped, plain))
+    assert "With respect to the lanes: keep_lane\n" in said and "lanes" not in unsaid
+    sight = Sight(see="motion")
+    assert "keep_lane" not in str(teacher.ask_causes(past_of(mapped, 3_000_000, sight)).messages)
 
 
 def test_pictures_that_were_read_ahead_are_those_that_each_moment_shows(tmp_path):

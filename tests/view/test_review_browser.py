@@ -115,6 +115,14 @@ def test_a_label_is_shown_played_and_accepted_by_key(page):
     assert browser.run("document.querySelector('#clock').textContent") == "+0.2 s"
     browser.press(" ")
     browser.until("tick > 4")
+    browser.run(
+        "Object.defineProperty(document.querySelector('#bev'), 'complete', {get: () => false, configurable: true})"
+    )
+    late = browser.run("tick")
+    time.sleep(0.6)
+    assert browser.run("tick") == late, "the clip does not run ahead of the bird's-eye view"
+    browser.run("delete document.querySelector('#bev').complete")
+    browser.until(f"tick != {late}")
     browser.press("a")
     browser.until("detail.index == 1 && document.querySelector('#message').textContent.includes('accepted')")
     assert [row["by"] for row in browser.run("over.rows")] == ["anna", None, None]

@@ -192,7 +192,7 @@ def _longitudinal(speed: Array, p: Profile) -> np.ndarray:
         labels[strong] = f"strong_{verb}"
     back = _keep(mid_speed <= -p.reverse_mps, rate, 0.0, p.shortest_frames)
     labels[back] = "reverse"
-    return _absorb_short(labels, p.shortest_frames).astype(str)
+    return absorb_short(labels, p.shortest_frames).astype(str)
 
 
 def _mid(speed: Array) -> Array:
@@ -219,7 +219,7 @@ def _lateral(speed: Array, yaw: Array, longitudinal: np.ndarray, p: Profile) -> 
         # Signed speed makes the sign of curvature that of the wheel, so the rear swings to the named side.
         backing = (sign * curvature >= p.reverse_steer_1pm) & (longitudinal == "reverse")
         labels[_keep(backing, turns.change, p.reverse_change_rad, p.shortest_frames)] = f"reverse_{side}"
-    return _absorb_short(labels, p.shortest_frames).astype(str)
+    return absorb_short(labels, p.shortest_frames).astype(str)
 
 
 _SIDES = {"left": 1, "right": -1}
@@ -273,7 +273,7 @@ def _earlier(signal: Array, frames: int) -> Array:
     return np.concatenate([np.zeros(frames), signal])[: len(signal)]
 
 
-def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
+def runs_of(mask: np.ndarray) -> list[tuple[int, int]]:
     """(first, end) of each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
@@ -282,7 +282,7 @@ def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
 def _reach(signal: Array, low: float, high: float) -> np.ndarray:
     """Runs above `low` that touch `high`."""
     found = signal >= low - 1e-9
-    for first, end in _runs(found):
+    for first, end in runs_of(found):
         if signal[first:end].max() < high - 1e-9:
             found[first:end] = False
     return found
@@ -294,7 +294,7 @@ def _at_half_height(mask: np.ndarray, signal: Array, width: int) -> np.ndarray:
     A mean of `width` frames spreads an edge over as many; its half height is where it was. Width 1 spreads nothing.
     """
     drawn = mask.copy()
-    for first, end in _runs(mask) if width > 1 else []:
+    for first, end in runs_of(mask) if width > 1 else []:
         if first == 0 or end == len(mask):
             continue  # it goes on outside the drive
         rise, fall = signal[first:end][:width], signal[first:end][-width:][::-1]
@@ -306,7 +306,7 @@ def _at_half_height(mask: np.ndarray, signal: Array, width: int) -> np.ndarray:
 def _close(mask: np.ndarray, pause: int) -> np.ndarray:
     """Fill pauses shorter than `pause` frames between runs."""
     closed = mask.copy()
-    runs = _runs(mask)
+    runs = runs_of(mask)
     for (_, end), (first, _) in itertools.pairwise(runs):
         if first - end < pause:
             closed[end:first] = True
@@ -321,14 +321,14 @@ def _keep(
     A first frame that is `late` belongs to the run, but does not count for its length.
     """
     kept = mask.copy()
-    for first, end in _runs(mask):
+    for first, end in runs_of(mask):
         counted = end - first - int(late is not None and late[first])
         if counted < shortest or abs(change_per_frame[first:end].sum()) < least_change:
             kept[first:end] = False
     return kept
 
 
-def _absorb_short(labels: np.ndarray, shortest: int) -> np.ndarray:
+def absorb_short(labels: np.ndarray, shortest: int) -> np.ndarray:
     """Give each span shorter than `shortest` to a neighbour: one of the same kind first, then the longer one.
 
     Of the same kind is the gentle ramp of a strong brake. The first and the last span may go on outside the drive, so

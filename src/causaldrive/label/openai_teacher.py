@@ -103,7 +103,8 @@ class OpenAiTeacher:
         """The second call: the causes, and the future as motion and meta actions."""
         system, user = self._decision.render(
             causes=causes, ego_future=future_rows(view, t0_us), meta_future=view.meta_words(t0_us)[1],
-            longitudinal=LONGITUDINAL_DECISIONS, lateral=LATERAL_DECISIONS, directed=DIRECTED_LATERAL,
+            lane_future=view.lane_words(t0_us), longitudinal=LONGITUDINAL_DECISIONS, lateral=LATERAL_DECISIONS,
+            directed=DIRECTED_LATERAL,
         )  # fmt: skip
         return Request(messages_of(system, user), "decision", decision_schema(), self.config.max_tokens)
 

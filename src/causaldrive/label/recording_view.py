@@ -5,8 +5,10 @@ Everything derived is computed once per recording. Reads a `Recording`. Knows no
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from causaldrive.clips.types import EgoMotion, Recording
 from causaldrive.ground.words import FUTURE_STEPS, STEP_US, STOP_WAYS
 from causaldrive.label.consistency import PlannedMotion, motion_of_recording
 from causaldrive.label.evidence import HISTORY_US, Evidence
+from causaldrive.label.lane_actions import LANE_PROFILES, detect_lane
 from causaldrive.label.meta_actions import MetaActions, describe, detect, profile_of
 from causaldrive.label.road_ahead import demands_of, turns_at
 from causaldrive.worlds.expert_turns import joins_at
@@ -37,6 +40,7 @@ class RecordingView:
     usable_range_us: tuple[int, int]  # t0 with history and future
     context: SceneContext
     states: tuple[WorldState, ...]  # one per frame of `ego`
+    profile: str = "causaldrive"  # of the meta actions
 
     def history_states(self, t0_us: int) -> tuple[WorldState, ...]:
         """The world in the 2 s up to t0, oldest first; nothing later."""
@@ -50,6 +54,17 @@ class RecordingView:
         """Meta actions of the 2 s up to t0, and of the 6.4 s after."""
         split, end = t0_us + STEP_US, t0_us + (FUTURE_STEPS + 1) * STEP_US
         return describe(self.meta, t0_us - HISTORY_US, split), describe(self.meta, split, end)
+
+    def lane_words(self, t0_us: int) -> tuple[str, ...]:
+        """Lane-level words of the 6.4 s after t0, repeats left out; none where there is no map."""
+        split, end = t0_us + STEP_US, t0_us + (FUTURE_STEPS + 1) * STEP_US
+        inside = (self.ego.t_us >= split) & (self.ego.t_us < end)
+        return () if self._lane is None else tuple(word for word, _ in itertools.groupby(self._lane[inside].tolist()))
+
+    @cached_property
+    def _lane(self) -> np.ndarray | None:
+        road = self.recording.road
+        return detect_lane(self.ego, road, LANE_PROFILES[self.profile]) if road else None
 
     def evidence(self, t0_us: int) -> Evidence:
         """What validators may hold against a label at t0."""
@@ -114,6 +129,7 @@ def view_of(recording: Recording, profile: str = "causaldrive") -> RecordingView
         limits,
         context_of(recording),
         tuple(states_of(recording, ego.t_us)),
+        profile,
     )
 
 

@@ -65,7 +65,7 @@ def _longitudinal(speed: Array, p: ReleasedProfile) -> np.ndarray:
     states = [speed > p.cut_speed_mps, speed < -p.cut_speed_mps]
     for level in (p.cut_gentle_mps2, p.cut_strong_mps2):
         states += [_schmitt(sign * rate, level, p.hysteresis) for sign in (1, -1)]
-    cuts = _cuts(states, p.cooldown_ticks)
+    cuts = cuts_of(states, p.cooldown_ticks)
 
     def name(first: int, end: int) -> str:
         last = min(end, len(speed) - 1)
@@ -73,7 +73,7 @@ def _longitudinal(speed: Array, p: ReleasedProfile) -> np.ndarray:
                            (last - first) * STEP_S, p)  # fmt: skip
 
     least = {"maintain_speed": p.maintain_ticks}
-    return _cleaned(cuts, name, lambda word: least.get(word, p.longitudinal_ticks))
+    return cleaned(cuts, name, lambda word: least.get(word, p.longitudinal_ticks))
 
 
 def _speed_word(mean_along: float, norm: Array, change: float, seconds: float, p: ReleasedProfile) -> str:
@@ -95,13 +95,13 @@ def _lateral(speed: Array, yaw: Array, p: ReleasedProfile) -> np.ndarray:
     rate = uniform_filter1d(turn, p.mean_ticks, mode="reflect") / driven
     levels = (p.cut_steer_1pm, p.cut_sharp_1pm)
     states = [sign * rate > level for level in levels for sign in (1, -1)]
-    cuts = _cuts([*states, speed < -p.reverse_mps], p.cooldown_ticks)
+    cuts = cuts_of([*states, speed < -p.reverse_mps], p.cooldown_ticks)
 
     def name(first: int, end: int) -> str:
         change = float(turn[first:end].sum())
         return _steer_word(float(speed[first:end].mean()), change / float(driven[first:end].sum()), change, p)
 
-    return _cleaned(cuts, name, lambda word: p.lateral_ticks)
+    return cleaned(cuts, name, lambda word: p.lateral_ticks)
 
 
 def _steer_word(mean_along: float, rate: float, change: float, p: ReleasedProfile) -> str:
@@ -122,7 +122,7 @@ def _schmitt(signal: Array, level: float, hysteresis: float) -> np.ndarray:
     return found
 
 
-def _cuts(states: list[np.ndarray], cooldown: int) -> list[int]:
+def cuts_of(states: list[np.ndarray], cooldown: int) -> list[int]:
     """0, the ticks at which a state flips (none within the cooldown or the last ticks), T."""
     table = np.stack(states, axis=1)
     cuts = [0]
@@ -132,7 +132,7 @@ def _cuts(states: list[np.ndarray], cooldown: int) -> list[int]:
     return [*cuts, len(table)]
 
 
-def _cleaned(cuts: list[int], name: Callable[[int, int], str], least: Callable[[str], int]) -> np.ndarray:
+def cleaned(cuts: list[int], name: Callable[[int, int], str], least: Callable[[str], int]) -> np.ndarray:
     """Equal neighbours merged; a short segment between equal ones absorbed, else split half and half between them."""
     segments = _merged([(name(a, b), b - a) for a, b in itertools.pairwise(cuts)])
     while True:

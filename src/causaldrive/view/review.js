@@ -90,11 +90,13 @@ async function preload(index) {
     await Promise.all(kinds.map((kind) => new Promise((done) => { const image = new Image(); image.onload = image.onerror = done; image.src = source(kind, k); })));
   }
 }
+// Both pictures are of the moment shown: the clip waits for whichever comes late.
+const drawn = () => ["frame", "bev"].every((id) => $(id).complete);
 function play(on) {
   clearInterval(timer); timer = null;
   if (on) {
     if (tick >= last()) showTick(over.ticks[0]);
-    timer = setInterval(() => showTick(tick >= last() ? over.ticks[0] : tick + 1), 100);
+    timer = setInterval(() => drawn() && showTick(tick >= last() ? over.ticks[0] : tick + 1), 100);
   }
   $("play").textContent = timer ? "Pause" : "Play";
 }
@@ -191,7 +193,7 @@ function causeCard(cause, i) {
   kind.onchange = () => { cause.kind = kind.value || null; if (cause.kind) { cause.category = over.words.kinds[cause.kind]; category.value = cause.category; } edited(); };
   category.onchange = () => { cause.category = category.value || null; if (cause.kind && over.words.kinds[cause.kind] !== cause.category) { cause.kind = null; kind.value = ""; } edited(); };
   const id = document.createElement("input"), seen = document.createElement("select"), now = document.createElement("button");
-  Object.assign(id, { value: cause.agent_id || "", placeholder: "agent or light id", disabled: fixed, oninput: () => set("agent_id", id.value) });
+  Object.assign(id, { value: cause.agent_id || "", placeholder: "its id", disabled: fixed, oninput: () => set("agent_id", id.value) });
   id.setAttribute("list", "ids");
   const at = cause.evidence_t_us === null || cause.evidence_t_us === undefined ? "" : String(Math.round((cause.evidence_t_us - detail.t0_us) / 1e5));
   seen.replaceChildren(new Option("seen at …", ""), ...Array.from({ length: 21 }, (_, k) => new Option(k ? `seen −${(k / 10).toFixed(1)} s` : "seen at t0", String(-k))));

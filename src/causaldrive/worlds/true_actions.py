@@ -21,7 +21,7 @@ from causaldrive.worlds.state import EgoState
 from causaldrive.worlds.vehicle import LIMITS
 
 FINE = 4  # parts of a 0.1 s step that the unicycle is integrated in
-_FINE_S = STEP_S / FINE
+FINE_S = STEP_S / FINE
 Array = NDArray[np.float64]
 
 
@@ -48,7 +48,7 @@ class ActionWords:
     @property
     def shortest(self) -> int:
         """Least number of 25 ms parts."""
-        return round(self.least_s / _FINE_S)
+        return round(self.least_s / FINE_S)
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ def true_actions_of(
     words: ActionWords = ActionWords(),
 ) -> TrueActions:  # fmt: skip
     """Words of exact motion given every 25 ms, (N,) each; `speed` is signed. `frames`: how many at 10 Hz."""
-    turned = speed * curvature * _FINE_S
+    turned = speed * curvature * FINE_S
     still = np.abs(speed) < words.still_mps
-    along = _settled(_along(acceleration, speed, still, words), words)
-    aside = _settled(_aside(curvature, turned, speed, still, words), words)
+    along = settled(_along(acceleration, speed, still, words), words.shortest)
+    aside = settled(_aside(curvature, turned, speed, still, words), words.shortest)
     return TrueActions(
-        _phases(along, start_us), _phases(aside, start_us), _per_frame(along, frames), _per_frame(aside, frames)
+        phases_of(along, start_us), phases_of(aside, start_us), per_frame(along, frames), per_frame(aside, frames)
     )
 
 
@@ -97,11 +97,31 @@ def _applied(egos: Sequence[EgoState]) -> tuple[Array, Array, Array]:
     """
     v, a, k = (np.array([getattr(e, n) for e in egos]) for n in ("speed_mps", "acceleration_mps2", "curvature_1pm"))
     rests = (v[1:] == 0.0) & (v[:-1] > 0.0)
-    fine_a = _ramps(a[:-1], np.where(rests, a[:-1], a[1:]), LIMITS.max_jerk_mps3 * _FINE_S)
-    fine_k = _ramps(k[:-1], k[1:], LIMITS.max_curvature_rate_1pms * _FINE_S)
-    ends = np.maximum(v[:-1, None] + np.cumsum(fine_a, axis=1) * _FINE_S, 0.0)
+    fine_a = _ramps(a[:-1], np.where(rests, a[:-1], a[1:]), LIMITS.max_jerk_mps3 * FINE_S)
+    fine_k = _ramps(k[:-1], k[1:], LIMITS.max_curvature_rate_1pms * FINE_S)
+    ends = np.maximum(v[:-1, None] + np.cumsum(fine_a, axis=1) * FINE_S, 0.0)
     begins = np.concatenate([v[:-1, None], ends[:, :-1]], axis=1)
     return ((begins + ends) / 2).ravel(), fine_a.ravel(), fine_k.ravel()
+
+
+@dataclass(frozen=True)
+class FinePoses:
+    """Where the ego is in the middle of each 25 ms, (N,) each."""
+
+    xy_m: Array  # (N, 2)
+    yaw_rad: Array
+    speed_mps: Array
+
+
+def fine_poses(egos: Sequence[EgoState]) -> FinePoses:
+    """Poses between states 0.1 s apart, four a step, from each state on as `vehicle.advance` made them."""
+    speed, _, curvature = _applied(egos)
+    way, turn = ((a * FINE_S).reshape(-1, FINE) for a in (speed, speed * curvature))
+    yaw_before = np.array([e.yaw_rad for e in egos[:-1]])[:, None] + np.cumsum(turn, axis=1) - turn
+    heading = yaw_before + turn / 2
+    step = way[..., None] * np.stack([np.cos(heading), np.sin(heading)], axis=-1)
+    xy = np.array([e.xy_in_local_m for e in egos[:-1]])[:, None] + np.cumsum(step, axis=1) - step / 2
+    return FinePoses(xy.reshape(-1, 2), heading.ravel(), speed)
 
 
 def _ramps(start: Array, end: Array, most: float) -> Array:
@@ -115,7 +135,7 @@ def _ramps(start: Array, end: Array, most: float) -> Array:
 
 def _along(acceleration: Array, speed: Array, still: np.ndarray, words: ActionWords) -> np.ndarray:
     labels = np.full(len(speed), "maintain_speed", object)
-    change = acceleration * _FINE_S
+    change = acceleration * FINE_S
     for sign, verb in ((1, "accelerate"), (-1, "decelerate")):
         for how, held, reached in (
             ("gentle", words.gentle_from_mps2, words.gentle_reached_mps2),
@@ -149,25 +169,25 @@ def _aside(curvature: Array, turned: Array, speed: Array, still: np.ndarray, wor
 def _reaching(signal: Array, held: float, reached: float, change: Array, least: float, shortest: int) -> np.ndarray:
     """Runs in which `signal` is at least `held`, somewhere at least `reached`, and `change` sums up to `least`."""
     found = signal >= held - 1e-12
-    for first, end in _runs(found):
+    for first, end in runs(found):
         met = signal[first:end].max() >= reached - 1e-12 and abs(change[first:end].sum()) >= least
         found[first:end] = met and end - first >= shortest
     return found
 
 
-def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
+def runs(mask: np.ndarray) -> list[tuple[int, int]]:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _settled(labels: np.ndarray, words: ActionWords) -> np.ndarray:
-    """Phases shorter than `least_s` given away, the shortest first: to their own kind, else to the longer neighbour.
+def settled(labels: np.ndarray, shortest: int) -> np.ndarray:
+    """Phases of fewer than `shortest` parts given away, the shortest first: to their own kind, else to the longer one.
 
     The first and the last go on outside the drive, so they go to their own kind only.
     """
     phases = [[str(labels[a]), b - a] for a, b in _cuts(labels)]
     while True:
-        short = [(length, i) for i, (_, length) in enumerate(phases) if length < words.shortest and _takers(phases, i)]
+        short = [(length, i) for i, (_, length) in enumerate(phases) if length < shortest and _takers(phases, i)]
         if not short:
             return np.repeat(np.array([name for name, _ in phases]), [length for _, length in phases])
         i = min(short)[1]
@@ -196,12 +216,12 @@ def _cuts(labels: np.ndarray) -> list[tuple[int, int]]:
     return list(itertools.pairwise(cuts))
 
 
-def _phases(labels: np.ndarray, start_us: int) -> tuple[Phase, ...]:
+def phases_of(labels: np.ndarray, start_us: int) -> tuple[Phase, ...]:
     part_us = STEP_US // FINE
     return tuple(Phase(str(labels[a]), start_us + a * part_us, start_us + b * part_us) for a, b in _cuts(labels))
 
 
-def _per_frame(labels: np.ndarray, count: int) -> np.ndarray:
+def per_frame(labels: np.ndarray, count: int) -> np.ndarray:
     """The word in the middle of each step, which is that of most of it since phases are long."""
     middle = labels[FINE // 2 :: FINE]
     return np.append(middle, middle[-1:])[:count]

@@ -1,0 +1,155 @@
+"""What the ego of a simulated drive really did on its lanes: the true timeline of lane words, from the exact state.
+
+    d = offset of the rear axle from the middle of its lane, left positive          d' = v sin(yaw - yaw of the lane)
+
+The lane is the one whose borders hold the rear axle; where lanes lie over each other, in junctions, it is the one that
+the way to go leads over. Everything is known every 25 ms, and the way's bends from the route; nothing is matched,
+differenced or sampled down. Knows nothing of detectors, noise or recordings.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from causaldrive.clips.geometry import project_on_polyline, wrap_angle
+from causaldrive.clips.lane_graph import STRAIGHT_RAD, join_of, lane_change_of, turn_of, yaw_beside
+from causaldrive.clips.types import Lane, RoadMap
+from causaldrive.worlds.route import route_of
+from causaldrive.worlds.state import EgoState, SceneContext
+from causaldrive.worlds.true_actions import FINE_S, FinePoses, Phase, fine_poses, per_frame, phases_of, runs, settled
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LaneWords:
+    """What each word means. The later one wins: keep, follow a curve, nudge, merge and split, lane change, turn."""
+
+    curve_1pm: float = 0.0025  # radius 400 m, over 10 m of the way
+    curve_over_m: float = 5.0  # to each side
+    nudge_from_m: float = 0.2  # off the middle of the lane, while no lane is changed
+    nudge_reached_m: float = 0.45
+    change_mps: float = 0.1  # sideways; a lane change lasts while it is faster, on both sides of the line
+    change_s: float = 4.0  # and at most so long on each
+    join_s: float = 1.0  # so long before and after the place where lanes join or part
+    same_way_rad: float = 1.05
+    off_map_m: float = 4.0  # from the middle of every lane that runs the same way
+    least_s: float = 0.4
+
+
+@dataclass(frozen=True)
+class TrueLanes:
+    """Phases in order, and the word of most of each 10 Hz step."""
+
+    lane: tuple[Phase, ...]
+    words: np.ndarray  # (T,) str
+
+
+def true_lanes(
+    egos: Sequence[EgoState], context: SceneContext, start_us: int = 0, words: LaneWords = LaneWords()
+) -> TrueLanes:
+    """Words of consecutive states 0.1 s apart, each holding what was applied at its end."""
+    poses = fine_poses(egos)
+    lanes = [lane for lane in context.road.lanes.values() if lane.kind in ("vehicle", "bus")]
+    index = _lane_of(poses, lanes, context, words)
+    said = _said(poses, index, lanes, context, words)
+    said = settled(said.astype(str), round(words.least_s / FINE_S))
+    return TrueLanes(phases_of(said, start_us), per_frame(said, len(egos)))
+
+
+def _lane_of(poses: FinePoses, lanes: Sequence[Lane], context: SceneContext, words: LaneWords) -> np.ndarray:
+    """(N,) index of the lane that holds the rear axle; the nearest where none does; -1 off the map."""
+    best, least = np.full(len(poses.yaw_rad), -1), np.full(len(poses.yaw_rad), np.inf)
+    for i, lane in enumerate(lanes):
+        low, high = lane.centre_xy_m.min(axis=0) - words.off_map_m, lane.centre_xy_m.max(axis=0) + words.off_map_m
+        rows = np.flatnonzero(((poses.xy_m >= low) & (poses.xy_m <= high)).all(axis=1))
+        if not len(rows):
+            continue
+        xy, centre = poses.xy_m[rows], lane.centre_xy_m
+        ring = shapely.make_valid(shapely.Polygon(np.concatenate([lane.left_xy_m, lane.right_xy_m[::-1]])))
+        gap = shapely.distance(shapely.LineString(centre), shapely.points(xy))
+        along = np.abs(wrap_angle(yaw_beside(xy, centre) - poses.yaw_rad[rows])) <= words.same_way_rad
+        astray = np.abs(project_on_polyline(centre, np.asarray(context.route_xy_in_local_m))[1]).mean()
+        cost = np.where(shapely.contains_xy(ring, *xy.T), astray, 1000.0 + gap)
+        cost = np.where(along & (gap <= words.off_map_m), cost, np.inf)
+        nearer = cost < least[rows]
+        best[rows[nearer]], least[rows[nearer]] = i, cost[nearer]
+    return best
+
+
+def _said(
+    poses: FinePoses, index: np.ndarray, lanes: Sequence[Lane], context: SceneContext, words: LaneWords
+) -> np.ndarray:
+    said = np.where(index >= 0, "keep_lane", "off_map").astype(object)
+    offset, aside = np.zeros(len(index)), np.zeros(len(index))
+    for i in np.unique(index[index >= 0]):
+        here = index == i
+        offset[here] = project_on_polyline(poses.xy_m[here], lanes[i].centre_xy_m)[1]
+        aside[here] = poses.speed_mps[here] * np.sin(
+            poses.yaw_rad[here] - yaw_beside(poses.xy_m[here], lanes[i].centre_xy_m)
+        )
+    bend = _bend(poses, context, words)
+    changes = np.full(len(index), "", object)
+    _changes(changes, index, aside, lanes, context.road, words)
+    for sign, side in ((1, "left"), (-1, "right")):
+        said[(index >= 0) & (sign * bend >= words.curve_1pm)] = f"follow_curve_{side}"
+        for first, end in runs((index >= 0) & (sign * offset >= words.nudge_from_m) & (changes == "")):
+            if (sign * offset[first:end]).max() >= words.nudge_reached_m:
+                said[first:end] = f"nudge_{side}"
+    _joins(said, index, lanes, context.road, words)
+    said[changes != ""] = changes[changes != ""]
+    _turns(said, index, lanes)
+    return said
+
+
+def _bend(poses: FinePoses, context: SceneContext, words: LaneWords) -> Array:
+    """Curvature (N,) of the way to go beside the rear axle, over 10 m of it."""
+    route = route_of(context)
+    arc = np.asarray(route.project(poses.xy_m)[0])
+    over = words.curve_over_m
+    return (route.heading(arc + over) - route.heading(arc - over)) / (2 * over)
+
+
+def _passages(index: np.ndarray) -> list[int]:
+    """Where one lane is left for another."""
+    return (np.flatnonzero((index[1:] != index[:-1]) & (index[1:] >= 0) & (index[:-1] >= 0)) + 1).tolist()
+
+
+def _changes(
+    changes: np.ndarray, index: np.ndarray, aside: Array, lanes: Sequence[Lane], road: RoadMap, words: LaneWords
+) -> None:
+    """Over a line between neighbours: from when the car began to move over until it has stopped doing so."""
+    most = round(words.change_s / FINE_S)
+    for t in _passages(index):
+        word = lane_change_of(lanes[index[t - 1]], lanes[index[t]], road)
+        if word is None:
+            continue
+        moves = np.sign(aside[t]) * aside > words.change_mps
+        first, end = t, t
+        while first > max(t - most, 0) and moves[first - 1]:
+            first -= 1
+        while end < min(t + most, len(moves)) and moves[end]:
+            end += 1
+        changes[first:end] = word
+
+
+def _joins(said: np.ndarray, index: np.ndarray, lanes: Sequence[Lane], road: RoadMap, words: LaneWords) -> None:
+    around = round(words.join_s / FINE_S)
+    for t in _passages(index):
+        word = join_of(lanes[index[t - 1]], lanes[index[t]], road)
+        if word:
+            said[max(t - around, 0) : t + around] = word
+
+
+def _turns(said: np.ndarray, index: np.ndarray, lanes: Sequence[Lane]) -> None:
+    for first, end in runs(np.array([i >= 0 and lanes[i].in_junction for i in index])):
+        through = [int(i) for i, _ in itertools.groupby(index[first:end])]
+        turned = sum(turn_of(lanes[i]) for i in through)
+        if abs(turned) >= STRAIGHT_RAD:
+            said[first:end] = "turn_left" if turned > 0 else "turn_right"
