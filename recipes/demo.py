@@ -56,7 +56,7 @@ def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
                 "--learning-rate", "5e-4", "--drive-weight", "1", "--seed", str(seed)]),
         ("evaluate", ["evaluate", "--out", f"{run}/evaluate", "--recordings", test, "--labels", f"{run}/label-test",
                       "--first-seed", str(DRIVE_SEED), "--closed-loop-scenes", test_scenes, "--mode", "tokens",
-                      "--seed", str(seed), "--students",
+                      "--beside", "2", "--seed", str(seed), "--students",
                       f"trajectory={run}/sft-trajectory/checkpoint@trajectory", f"coc={run}/sft-coc/checkpoint",
                       f"coc+rl={run}/rl/checkpoint"]),
         ("report", ["view", "report", "--run", str(run), "--out", f"{run}/report", "--title", "causaldrive demo"]),
@@ -87,7 +87,7 @@ def until_eyes(run: Path, seed: int, size: float) -> list[Step]:
     return [
         *until_student(run, train_scenes, test_scenes, seed),
         ("see", ["student", "see", "--student", f"{run}/student", "--recordings", f"{run}/record", "--out",
-                 f"{run}/see", "--steps", looks, "--every-s", "0.8", "--seed", str(seed)]),
+                 f"{run}/see", "--steps", looks, "--every-s", "0.8", "--threads", "2", "--seed", str(seed)]),
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import torch
 from rl_worlds import GO, SENTENCES, START_MPS, ToyPool, decision, straight_plan, toy_sample
 
 from causaldrive.ground.errors import UserError
-from causaldrive.rl.advantages import Judged, Lesson, Weights, path_lessons
+from causaldrive.rl.advantages import Judged, Lesson, Weights, lessons_of, path_lessons, word_lessons
 from causaldrive.rl.config import RlConfig
 from causaldrive.rl.learner import Learner, chosen_mask, spread
 from causaldrive.rl.policy import PolicySettings, StudentPolicy
@@ -20,27 +20,29 @@ from causaldrive.rl.rollouts import Drawn, Job, Rollout, Spoken, jobs_of, roll
 from causaldrive.student import checkpoint
 from causaldrive.worlds.episode import DriveSettings, EpisodeResult
 from causaldrive.worlds.scenes import draw_specs
+from causaldrive.worlds.scoring import Score
 
 SETTINGS = DriveSettings(duration_s=3.1)
 ONLY_PATHS = Weights(0.0, 0.0, 1.0)
 
 
-def drawn(offset_m: float, given: int = 2) -> Drawn:
+def drawn(offset_m: float, given: int = 2, text: str = SENTENCES[1]) -> Drawn:
     """A path at steady speed that has left the lane's centre by so much after three seconds."""
     t_s = np.arange(1, 65) * 0.1
     xy = np.stack([START_MPS * t_s, offset_m * t_s / 3], axis=1)
     spoken = Spoken(toy_sample(False), (1, 2, 3, 4), np.zeros(4, np.float32), 4, given=given)
-    return Drawn(spoken, xy, np.full(64, np.arctan2(offset_m / 3, START_MPS)))
+    words = replace(spoken, token_ids=spoken.token_ids[:given], given=0, chosen=given)
+    return Drawn(spoken, text, words, xy, np.full(64, np.arctan2(offset_m / 3, START_MPS)))
 
 
 def judged(*offsets_m: float, text: str = SENTENCES[1]) -> Judged:
     """One decision with a path of its own that keeps the lane, and other paths drawn beside it."""
     plan = straight_plan(START_MPS)
-    paths = [drawn(offset) for offset in offsets_m]
+    paths = [drawn(offset, text=text) for offset in offsets_m]
     all_xy = np.stack([plan.xy_in_rig_m, *(path.xy_in_rig_m for path in paths)])
     made = decision(16, replace(plan, samples_xy_in_rig_m=all_xy), START_MPS, text, GO)
     result = EpisodeResult(draw_specs(1, 500_000)[0], [], [made], [], None)
-    rollout = Rollout(Job(0, 0, result.spec), [paths[0].spoken], result, drawn=[paths])
+    rollout = Rollout(Job(0, 0, result.spec), [paths[0].words], result, drawn=[paths])
     return Judged(rollout, 0, StepRewards(0.0, 0.0, 1.0, 5, True))
 
 
@@ -68,6 +70,36 @@ def test_the_path_that_keeps_to_the_words_gains_the_other_loses_in_what_it_says_
 def test_paths_that_are_all_alike_teach_nothing_and_are_counted():
     found = path_lessons([judged(0.0, 0.1), judged(2.0, 2.2)], ONLY_PATHS)
     assert found.rows == [] and found.without_variance == 8
+
+
+# --- words of their own ---------------------------------------------------------------------------------------------
+
+
+def worded(driven: str, *others: str, reasoning: float) -> Judged:
+    """One decision at which GO is true, with other words drawn beside the driven ones."""
+    one = judged(*[0.0] * len(others), text=driven)
+    paths = [drawn(0.0, text=text) for text in others]
+    for number, path in enumerate(paths):
+        paths[number] = replace(path, words=replace(path.words, token_ids=(90 + number,)))
+    one.rollout.drawn[0] = paths
+    assert one.rollout.result is not None
+    one.rollout.result.score = Score(False, False, False, False, False, 50.0, 1.0, 1.0, 1.0)
+    return replace(one, rewards=replace(one.rewards, reasoning=reasoning))
+
+
+def test_words_are_compared_with_those_drawn_at_the_same_decision():
+    one = worded(SENTENCES[0], SENTENCES[1], SENTENCES[0], "no words", reasoning=0.3)
+    right, wrong, unreadable = word_lessons([one], Weights(0.0, 1.0, 0.0)).rows
+    assert right.advantage > 0 > wrong.advantage > unreadable.advantage
+    driven = lessons_of([one], Weights(0.0, 1.0, 0.0)).rows
+    assert [row.advantage for row in driven] == [pytest.approx(wrong.advantage)]  # the same words, worth the same
+    assert right.spoken.given == 0 and right.spoken.token_ids == (90,)  # nothing of the path
+
+
+def test_words_that_all_say_the_same_teach_nothing():
+    found = word_lessons([worded(SENTENCES[1], SENTENCES[1], SENTENCES[1], reasoning=1.0)], Weights(0.0, 1.0, 0.0))
+    assert found.rows == [] and found.without_variance == 2
+    assert word_lessons([judged(0.0, 1.5)], Weights(0.0, 1.0, 0.0)).rows == []  # paths of the driven words alone
 
 
 # --- with a student --------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from test_sights import one_agent
 from causaldrive.clips.store import write_recording
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.runs import read_metrics
-from causaldrive.sft.eyes import EyesConfig, run
+from causaldrive.sft.eyes import EyesConfig, open_pictures, run
+from causaldrive.sft.sight_heads import Eyes, crew_of, write_gradients
 from causaldrive.student import checkpoint
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -91,7 +92,7 @@ def test_a_killed_run_continues_to_the_same_result(finished, student, seen, tmp_
         "from pathlib import Path\n"
         "from causaldrive.sft import eyes\n"
         "step = eyes._step\n"
-        "eyes._step = lambda e, b, s, c: (time.sleep(60) if s.step >= 5 else None, step(e, b, s, c))[1]\n"
+        "eyes._step = lambda e, b, s, *rest: (time.sleep(60) if s.step >= 5 else None, step(e, b, s, *rest))[1]\n"
         "student, recordings, out = map(Path, sys.argv[1:])\n"
         "eyes.run(eyes.EyesConfig(student, recordings, out, steps=30, batch_size=8, warmup_steps=3, eval_every=15,"
         " save_every=2))\n"
@@ -109,6 +110,26 @@ def test_a_killed_run_continues_to_the_same_result(finished, student, seen, tmp_
     run(killed)
     weights = [(c.out / "checkpoint" / "model.safetensors").read_bytes() for c in (finished, killed)]
     assert weights[0] == weights[1]
+
+
+def test_two_threads_come_to_the_gradients_of_one(student, seen, tmp_path):
+    """Also where one share knows nothing of what the other knows: the first pictures hold no car."""
+    config = config_of(student, seen, tmp_path / "out")
+    model, _ = checkpoint.load(student)
+    train, _ = open_pictures(config, model.config.frames())
+    batch = train.batch(sorted(range(len(train)), key=lambda i: train.classes[i])[:: len(train) // 7][:7])
+    found = []
+    for threads in (1, 2, 3):
+        eyes = Eyes(model.float(), train.sights[0].kind.size, seed=3)
+        with crew_of(threads) as crew:
+            losses = write_gradients(eyes, batch, crew)
+        found.append((losses, {name: p.grad.clone() for name, p in eyes.named_parameters() if p.grad is not None}))
+        eyes.zero_grad(set_to_none=True)
+    for losses, gradients in found[1:]:
+        assert losses == pytest.approx(found[0][0], rel=1e-5)
+        assert gradients.keys() == found[0][1].keys() and len(gradients) > 20
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, found[0][1][name], rtol=1e-3, atol=1e-6)
 
 
 def test_recordings_without_annotations_are_refused_in_a_sentence(student, tmp_path):

@@ -20,8 +20,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causaldrive.rl.rewards import REWARDS, StepRewards, episode_reward, path_rewards, step_rewards
-from causaldrive.rl.rollouts import Rollout, Spoken
+from causaldrive.label.trace import parse
+from causaldrive.rl.rewards import (
+    REWARDS,
+    StepRewards,
+    episode_reward,
+    path_rewards,
+    reasoning_reward,
+    step_rewards,
+)
+from causaldrive.rl.rollouts import Drawn, Rollout, Spoken
 from causaldrive.worlds.explanation import Explanation
 
 STD_FLOOR = 0.1
@@ -94,6 +102,12 @@ def lessons_of(judged: Sequence[Judged], weights: Weights) -> Lessons:
     """Advantages of all decisions; those with none are left out."""
     groups = step_groups([(one.rollout.job.scene, one.index) for one in judged])
     parts = {name: normalised([getattr(one.rewards, name) for one in judged], groups) for name in REWARDS}
+    parts["reasoning"] = np.array(
+        [
+            words_advantages(one)[0] if has_own_words(one) else a
+            for one, a in zip(judged, parts["reasoning"], strict=True)
+        ]
+    )
     drive = 0.5 * (parts["drive"] + _episode_advantages(judged))
     total = weights.drive * drive + weights.reasoning * parts["reasoning"] + weights.consistency * parts["consistency"]
     total *= balancing([one.truth_class for one in judged], weights.balance)
@@ -103,6 +117,41 @@ def lessons_of(judged: Sequence[Judged], weights: Weights) -> Lessons:
         if abs(advantage) > _NOTHING
     ]
     return Lessons(rows, len(judged) - len(rows))
+
+
+def has_own_words(one: Judged) -> bool:
+    """Whether other words were drawn at this decision."""
+    return any(answer.words.token_ids != one.rollout.spoken[one.index].token_ids for answer in drawn_at(one))
+
+
+def drawn_at(one: Judged) -> list[Drawn]:
+    """The other answers at a decision."""
+    return one.rollout.drawn[one.index] if one.rollout.drawn else []
+
+
+def words_advantages(one: Judged) -> np.ndarray:
+    """(1 + K,) reasoning advantages of the words that were driven and of the others, within their one decision."""
+    rewards = [one.rewards.reasoning, *(reasoning_reward(parse(answer.text), one.truth) for answer in drawn_at(one))]
+    return normalised(rewards, [0] * len(rewards))
+
+
+def word_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
+    """The other words of each decision, compared with each other and with the driven ones by their reasoning reward.
+
+    All were written from one place, so nothing but the words can make the difference.
+    """
+    lift = balancing([one.truth_class for one in judged], weights.balance)
+    rows, dumb = [], 0
+    for one, b in zip(judged, lift, strict=True):
+        if not has_own_words(one):
+            continue
+        found = b * weights.reasoning * words_advantages(one)[1:]
+        group = (one.rollout.job.scene, one.index, one.rollout.job.member)
+        taught = [Lesson(answer.words, group, float(a))
+                  for answer, a in zip(drawn_at(one), found, strict=True) if abs(a) > _NOTHING]  # fmt: skip
+        rows += taught
+        dumb += len(found) - len(taught)
+    return Lessons(rows, dumb)
 
 
 def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
@@ -117,7 +166,7 @@ def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
     lift = balancing([one.truth_class for one in judged], weights.balance)
     rows, dumb = [], 0
     for one, b in zip(judged, lift, strict=True):
-        drawn = one.rollout.drawn[one.index] if one.rollout.drawn else []
+        drawn = drawn_at(one)
         assert one.rollout.result is not None
         rewards = path_rewards(one.rollout.result.decisions[one.index], drawn)
         for axis in range(rewards.shape[1]):

@@ -37,6 +37,7 @@ class RlConfig:
     mode: str = "flow"  # how the student draws its trajectory: flow, tokens
     part: str = "speech"  # speech, words (for --mode tokens): only which words are chosen; language: the language model
     paths: int = 0  # paths drawn at each decision for the same words and compared with each other (for --mode tokens)
+    own_words: bool = False  # each of these paths follows words of its own, and the words are compared too
     train_decoder: bool = False  # also train the decoder, by flow-SDE
     sde_noise: float = 0.3  # noise level of the flow-SDE
     objective: str = "grpo"  # grpo: clipped ratios; softmax: the paper's weighted likelihood
@@ -55,6 +56,8 @@ class RlConfig:
     balance: float = 1.0  # lift of rare true decisions: 0 as driven, 1 all classes count alike
     anchor_recordings: Path | None = None  # recordings of an optional supervised anchor
     anchor_labels: Path | None = None  # its labels
+    anchor_frames: Path | None = None  # its decoded frames, as `sft --frames-cache` keeps them
+    anchor_bin_spread: float = 0.0  # bins over which the target of a trajectory token is spread, as in `sft`
     anchor_weight: float = 0.5  # of the anchor's losses
     anchor_batch: int = 8  # anchor samples an optimizer step
     probe_scenes: int = 12  # scenes driven before and after with evaluation settings, for the report; 0: none
@@ -75,8 +78,8 @@ class RlConfig:
                      "beta", "decision_limit_s"):  # fmt: skip
             self._expect(name, getattr(self, name) > 0, "a number above 0")
         for name in ("noise_temperature", "clip_low", "clip_high", "decoder_clip", "kl_weight", "drive_weight",
-                     "reasoning_weight", "consistency_weight", "balance", "anchor_weight", "probe_scenes",
-                     "sde_noise", "seed", "paths"):  # fmt: skip
+                     "reasoning_weight", "consistency_weight", "balance", "anchor_weight", "anchor_bin_spread",
+                     "probe_scenes", "sde_noise", "seed", "paths"):  # fmt: skip
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         compared = self.paths >= 2 and self.mode == "tokens" and not self.train_decoder
         self._expect("paths", compared or not self.paths, "0, or with --mode tokens alone at least 2 to compare,")

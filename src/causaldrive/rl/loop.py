@@ -18,7 +18,7 @@ from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import write_json
 from causaldrive.ground.progress import Meter
 from causaldrive.ground.runs import Run
-from causaldrive.rl.advantages import Judged, Weights, judge_rollouts, lessons_of, path_lessons
+from causaldrive.rl.advantages import Judged, Weights, judge_rollouts, lessons_of, path_lessons, word_lessons
 from causaldrive.rl.config import RlConfig
 from causaldrive.rl.decoder import SdePolicy
 from causaldrive.rl.engines import Engine
@@ -68,10 +68,11 @@ class ClosedLoop:
         row = {"iteration": iteration, **tally(rollouts, judged)}
         _refuse_dumb(row, iteration, self.config.student)
         lessons, paths = lessons_of(judged, self.weights), path_lessons(judged, self.weights)
-        learnt = self.learner.learn([*lessons.rows, *paths.rows])
+        words = word_lessons(judged, self.weights)
+        learnt = self.learner.learn([*lessons.rows, *words.rows, *paths.rows])
         seconds = {"seconds_driving": driven - started, "seconds_learning": time.perf_counter() - driven}
         counts = {"lessons": len(lessons.rows), "without_variance": lessons.without_variance}
-        return row | counts | {"path_lessons": len(paths.rows)} | learnt | seconds
+        return row | counts | {"word_lessons": len(words.rows), "path_lessons": len(paths.rows)} | learnt | seconds
 
     def _drive(self, iteration: int) -> list[Rollout]:
         c = self.config
@@ -79,7 +80,8 @@ class ClosedLoop:
         specs = self.scenes[first : first + c.scenes_per_iteration]
         settings = replace(
             self._settings(1 + iteration), temperature=c.temperature, top_p=1.0, num_samples=1 + c.paths,
-            one_thought=c.paths > 0, greedy_path=c.part == "words" or c.paths > 0,  # no luck beside the words
+            one_thought=c.paths > 0 and not c.own_words,
+            greedy_path=c.part == "words" or c.paths > 0,  # no luck beside the words
         )  # fmt: skip
         model, processor = self.learner.model, self.learner.processor
         policy = (SdePolicy(model, processor, settings, c.sde_noise, self.learner.autocast) if c.train_decoder

@@ -181,11 +181,11 @@ def path_rewards(decision: DecisionRecord, drawn: Sequence[Drawn]) -> np.ndarray
     """
     if not drawn:
         return np.zeros((0, 2))
-    offsets, parsed, now_mps = decision.samples_lane_offset_m, parse(decision.text), float(decision.speeds_mps[0])
+    offsets, now_mps = decision.samples_lane_offset_m, float(decision.speeds_mps[0])
     assert offsets is not None and len(offsets) == 1 + len(drawn), "the driven path and every drawn one"
     speeds = [plan_speeds(Plan(path.xy_in_rig_m, path.yaw_rad), now_mps) for path in drawn]
     return np.array([
-        _by_axis(parsed, _motion(speed, path.xy_in_rig_m, path.yaw_rad, offset))
+        _by_axis(parse(path.text), _motion(speed, path.xy_in_rig_m, path.yaw_rad, offset))
         for path, speed, offset in zip(drawn, speeds, offsets[1:], strict=True)
     ])  # fmt: skip
 

@@ -45,9 +45,11 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Another path for the words of a decision: all that was written, and where it leads."""
+    """Another answer at a decision, of the same words or of its own: all that was written, and where it leads."""
 
     spoken: Spoken
+    text: str
+    words: Spoken  # without the path
     xy_in_rig_m: np.ndarray  # (64, 2)
     yaw_rad: np.ndarray  # (64,)
 
@@ -144,6 +146,13 @@ def drawn_of(spoken: Spoken, plan: Plan) -> list[Drawn]:
                 logprobs=np.asarray([*other.logprobs, *other.traj_logprobs], np.float32),
                 chosen=len(other.token_ids) + len(other.traj_token_ids),
                 given=len(other.token_ids),
+            ),
+            other.trace,
+            replace(
+                spoken,
+                token_ids=tuple(other.token_ids),
+                logprobs=np.asarray(other.logprobs, np.float32),
+                chosen=len(other.token_ids) - int(other.truncated),
             ),
             other.xyz_in_rig_m[:, :2],
             other.yaw_rad,

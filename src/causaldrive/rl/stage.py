@@ -58,7 +58,7 @@ def _anchor(config: RlConfig, student: StudentConfig, processor: StudentProcesso
     """Supervised batches by optimizer step; None where no anchor is given."""
     if config.anchor_recordings is None or config.anchor_labels is None:
         return None
-    frames = config.out / "frames"
+    frames = config.anchor_frames or config.out / "frames"
     samples = open_samples(config.anchor_recordings, config.anchor_labels, student.frames(), frames).train
     order = SampleOrder(samples.classes, config.seed)
 

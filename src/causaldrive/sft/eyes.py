@@ -18,12 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from causaldrive.clips.store import read_recordings
 from causaldrive.clips.types import Recording
@@ -36,16 +34,12 @@ from causaldrive.sft.frames import FrameCache, FrameKey, open_cache
 from causaldrive.sft.loader import Loader
 from causaldrive.sft.optim import MuonAndAdamW, hidden_groups, learning_rate
 from causaldrive.sft.order import SampleOrder
-from causaldrive.sft.sights import AHEAD_M, KINDS, MEASURES, SCALES, Sight, sights_of
+from causaldrive.sft.sight_heads import Batch, Crew, Eyes, crew_of, write_gradients
+from causaldrive.sft.sights import KINDS, SCALES, Sight, sights_of
 from causaldrive.sft.state import TrainState, restore_state, save_state
 from causaldrive.student import checkpoint
 from causaldrive.student.config import FrameSettings
 from causaldrive.student.images import patches, target_size
-from causaldrive.student.model import CausalDriveModel
-
-KIND_WEIGHTS = (0.4, 1.0, 5.0, 4.0, 1.0, 4.0, 4.0, 3.0)  # small things and lights fill few cells
-DEEPSTACK_WEIGHT = 0.3
-HEAD_COUNT = len(AHEAD_M) + 1  # numbers read from the whole picture
 
 
 @dataclass(frozen=True)
@@ -57,6 +51,7 @@ class EyesConfig:
     out: Path  # run directory; the result is its `checkpoint`
     steps: int = 1000  # optimizer steps
     batch_size: int = 8  # pictures an optimizer step; many small steps learn more than few large ones
+    threads: int = 1  # on a CPU: each computes its share of a step's pictures, which small networks gain from
     learning_rate: float = 3e-3  # highest rate, after warm-up
     final_rate: float = 0.02  # share of the highest rate that the cosine ends at
     warmup_steps: int = 40  # linear warm-up
@@ -71,7 +66,8 @@ class EyesConfig:
 
     def validate(self) -> None:
         """Raises UserError for a number out of range."""
-        for name in ("steps", "batch_size", "learning_rate", "every_s", "most_pictures", "eval_every", "save_every"):
+        for name in ("steps", "batch_size", "threads", "learning_rate", "every_s", "most_pictures", "eval_every",
+                     "save_every"):  # fmt: skip
             if getattr(self, name) <= 0:
                 option = "--" + name.replace("_", "-")
                 raise UserError(f"student see: {option} is {getattr(self, name)}, a number above 0 expected.")
@@ -87,18 +83,6 @@ class Picture:
     camera: str
     t_us: int
     keys: tuple[FrameKey, ...]  # one frame, or the two of a pair, oldest first
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pictures as patches, and their targets (B, N, ...)."""
-
-    pixels: Tensor
-    grids: Tensor  # (B, 3)
-    kind: Tensor
-    measures: Tensor
-    ground: Tensor
-    path: Tensor
 
 
 class PictureSet:
@@ -143,70 +127,6 @@ def _relit(frames: np.ndarray, most: float, rng: np.random.Generator) -> np.ndar
     )
     shift = rng.uniform(-64 * most, 64 * most, (count, 1, 1, 1, 1))
     return np.clip(frames * gain.astype(np.float32) + shift.astype(np.float32), 0, 255).astype(np.uint8)
-
-
-class Heads(nn.Module):
-    """Read kinds, measures and ground from each token (B, N, width), and the path by attention over all of them."""
-
-    def __init__(self, width: int, tokens: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.kind, self.measures = nn.Linear(width, len(KINDS)), nn.Linear(width, len(MEASURES))
-        self.ground = nn.Linear(width, 1)
-        self.place = nn.Parameter(0.05 * torch.randn(tokens, width))
-        self.query, self.answer = (nn.Parameter(0.05 * torch.randn(HEAD_COUNT, width)) for _ in range(2))
-        self.key, self.value = nn.Linear(width, width), nn.Linear(width, width)
-
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x = self.norm(tokens)
-        placed = x + self.place
-        share = torch.einsum("qw,bnw->bqn", self.query, self.key(placed)).softmax(-1)
-        path = (torch.einsum("bqn,bnw->bqw", share, self.value(placed)) * self.answer).sum(-1)
-        return self.kind(x), self.measures(x), self.ground(x)[..., 0], path
-
-
-class Eyes(nn.Module):
-    """The vision encoder of a student with heads on its image tokens and on each deepstack level."""
-
-    def __init__(self, model: CausalDriveModel, tokens: int, seed: int):
-        super().__init__()
-        self.visual = model.vlm.model.visual
-        vision = cast(Any, model.config.vlm().vision_config)
-        levels = 1 + len(getattr(vision, "deepstack_visual_indexes", ()))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.heads = nn.ModuleList(Heads(vision.out_hidden_size, tokens) for _ in range(levels))
-        self.register_buffer("kind_weights", torch.tensor(KIND_WEIGHTS), persistent=False)
-
-    def levels(self, batch: Batch) -> list[Tensor]:
-        """Image tokens and deepstack levels, (B, N, width) each."""
-        out = self.visual(batch.pixels, grid_thw=batch.grids)
-        return [level.view(len(batch.grids), batch.kind.shape[1], -1)
-                for level in (out.pooler_output, *(getattr(out, "deepstack_features", None) or ()))]  # fmt: skip
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """`loss` over all levels, and the parts of the image tokens' own."""
-        found = [self._losses(head, level, batch) for head, level in zip(self.heads, self.levels(batch), strict=True)]
-        weights = [1.0, *[DEEPSTACK_WEIGHT] * (len(found) - 1)]
-        totals = [f["kind"] + 2 * (f["measures"] + f["ground"] + f["path"]) for f in found]
-        return {"loss": torch.stack([w * t for w, t in zip(weights, totals, strict=True)]).sum(), **found[0]}
-
-    def _losses(self, head: nn.Module, level: Tensor, batch: Batch) -> dict[str, Tensor]:
-        kind, measures, ground, path = head(level)
-        weights = self.get_buffer("kind_weights")
-        return {
-            "kind": functional.cross_entropy(kind.flatten(0, 1), batch.kind.flatten(), weight=weights),
-            "measures": _known_l1(measures, torch.where((batch.kind > 0)[..., None], batch.measures, torch.nan)),
-            "ground": _known_l1(ground, batch.ground),
-            "path": _known_l1(path, batch.path),
-        }
-
-
-def _known_l1(found: Tensor, wanted: Tensor) -> Tensor:
-    """Smooth L1 over what is known; 0 where nothing is."""
-    known = wanted.isfinite()
-    off = functional.smooth_l1_loss(found, torch.where(known, wanted, 0.0), reduction="none")
-    return (off * known).sum() / known.sum().clamp(min=1)
 
 
 def run(config: EyesConfig) -> None:
@@ -302,9 +222,9 @@ def teach(eyes: Eyes, train: PictureSet, held: PictureSet, config: EyesConfig, r
         return train.batch(order.batch(step, config.batch_size), config.brightness, rng)
 
     loader = Loader(make, range(state.step, config.steps))
-    with Meter("student see", config.steps, "steps", done=state.step) as meter:
+    with Meter("student see", config.steps, "steps", done=state.step) as meter, crew_of(config.threads) as crew:
         for batch in loader:
-            row = _step(eyes, batch, state, config)
+            row = _step(eyes, batch, state, config, crew)
             meter.advance(1, loss=row["loss"])
             run.log(split="train", step=state.step, **row)
             if held and (state.step % config.eval_every == 0 or state.step == config.steps):
@@ -324,15 +244,12 @@ def _optimizer(eyes: Eyes, config: EyesConfig) -> MuonAndAdamW:
     return MuonAndAdamW(hidden_groups(hidden, eyes), adam, config)
 
 
-def _step(eyes: Eyes, batch: Batch, state: TrainState, config: EyesConfig) -> dict[str, float]:
+def _step(eyes: Eyes, batch: Batch, state: TrainState, config: EyesConfig, crew: Crew) -> dict[str, float]:
     started = time.perf_counter()
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, state.step)
-    state.optimizer.zero_grad(set_to_none=True)
-    losses = eyes(batch)
-    losses["loss"].backward()
+    values = write_gradients(eyes, batch, crew)
     norm = float(torch.nn.utils.clip_grad_norm_(eyes.parameters(), 1.0))
-    values = {name: float(value.detach()) for name, value in losses.items()}
     if not (math.isfinite(norm) and math.isfinite(values["loss"])):
         raise UserError(
             f"student see: the loss of step {state.step + 1} is not a finite number; lower --learning-rate (now "

@@ -90,11 +90,10 @@ def generate(
 
     `seed`: one number per sample (a row's result then does not depend on the rows beside it), or one for all, from
     which sample i takes (seed, i). `greedy` writes the likeliest text; trajectories still start from their noise.
-    `greedy_path` draws the expected trajectory for the words that were written: each trajectory token is the bin
+    `greedy_path` draws the expected trajectory for the words of the first answer: each trajectory token is the bin
     nearest to the mean of what may come next, and the decoder starts from the middle of the noise. With
     `likeliest_first` the first of a sample's answers is greedy in both, whatever the others are. With `one_thought` all
-    answers of a sample share the words of its first, and `greedy_path` holds for the first alone: the others are other
-    paths for the same words.
+    answers of a sample share the words of its first: the others are other paths for the same words.
     `routes`: one navigation text a sample, or None. With `guidance` other than 1 the decoder follows it more (or less):
     v = (1 - guidance) v_without + guidance v_with, where v_without reads the prompt without routes and the same words.
     `flow_steps` defaults to the checkpoint's. Raises UserError for an unknown mode.
@@ -107,7 +106,7 @@ def generate(
     first = torch.arange(len(samples) * num_samples, device=model.device) % num_samples == 0
     settings = _Settings(
         1.0 if greedy else temperature, top_p, greedy | (first & likeliest_first),
-        (first | (not one_thought)) & greedy_path | (first & likeliest_first), max_trace_tokens,
+        first & (greedy_path | likeliest_first), max_trace_tokens,
     )  # fmt: skip
     spelling = SPELLING_TOKENS * model.config.text_waypoints if mode == "text" else 0
     randomness = draw_randomness(_row_seeds(seed, len(samples)), num_samples, max_trace_tokens, spelling)
