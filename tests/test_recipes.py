@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from causaldrive import cli
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -74,6 +77,37 @@ def test_a_failure_ends_its_chain_and_the_run_while_its_neighbours_end_well(demo
     own_s = cost["first and second and sound"]["own_seconds"]
     assert set(own_s) == {"first", "second", "sound"} and all(seconds > 0 for seconds in own_s.values())
     assert (run / "second" / "run.json").exists()
+
+
+def commands_of(name: str) -> list[list[str]]:
+    """Of a recipe at full size."""
+    module, run = recipe(name), Path("run")
+    if name == "three_ways":
+        steps = module.seed_steps(run, run, 0, 1.0, 400)
+    elif name == "quality":
+        steps = [
+            step for arms in module.ARMS.values() for arm in arms for step in module.steps_of(run, run, arm, 0, 1.0)
+        ]
+    elif name == "real":
+        steps = module.chain(run, Path("samples"), Path("demo"))
+    else:
+        steps = module.chain(run, 0)
+    return [words for _, words in steps]
+
+
+@pytest.mark.parametrize("name", ["demo", "brain", "decoder", "three_ways", "quality", "real"])
+def test_every_command_of_a_recipe_is_understood(name, monkeypatch):
+    """By the command line and by the stage's own checks of its settings; nothing is carried out."""
+    for words in commands_of(name):
+        command = cli.COMMANDS.get(" ".join(words[:2])) or cli.COMMANDS[words[0]]
+        understood = []
+        module = importlib.import_module(f"causaldrive.{command.module}")
+        monkeypatch.setattr(module, command.function, understood.append)
+        assert cli.main(words) == 0, words
+        assert len(understood) == 1
+        if hasattr(understood[0], "validate"):
+            understood[0].validate()
+        monkeypatch.undo()
 
 
 def test_every_way_to_speak_starts_and_is_measured_alike():
