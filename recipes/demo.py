@@ -39,9 +39,8 @@ TRAIN_SEED, RL_SEED, TEST_SEED, DRIVE_SEED = 0, 500_000, 2_000_000, 2_100_000
 
 def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
     """(name of the step, its command) in order. `size` scales scenes, steps and rounds alike."""
-    train_scenes, test_scenes, looks, steps, rounds = (
-        str(max(round(size * full), least))
-        for full, least in ((TRAIN_SCENES, 24), (TEST_SCENES, 12), (EYES_STEPS, 4), (SFT_STEPS, 4), (RL_ROUNDS, 1))
+    test_scenes, steps, rounds = (
+        str(max(round(size * full), least)) for full, least in ((TEST_SCENES, 12), (SFT_STEPS, 4), (RL_ROUNDS, 1))
     )
     train, test = f"{run}/record", f"{run}/record-test"
     data = ["--recordings", train, "--labels", f"{run}/label", "--seed", str(seed)]
@@ -49,9 +48,7 @@ def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
            "--flow-draws", "1", "--bin-spread", "3", "--text-weight", "3",
            "--frames-cache", f"{run}/frames"]  # fmt: skip
     return [
-        *until_student(run, train_scenes, test_scenes, seed),
-        ("see", ["student", "see", "--student", f"{run}/student", "--recordings", train, "--out", f"{run}/see",
-                 "--steps", looks, "--every-s", "0.8", "--threads", "2", "--seed", str(seed)]),
+        *until_eyes(run, seed, size),
         ("sft-trajectory", [*sft, "--mode", "trajectory", "--out", f"{run}/sft-trajectory"]),
         ("sft-coc", [*sft, "--mode", "coc", "--out", f"{run}/sft-coc"]),
         ("rl", ["rl", "--student", f"{run}/sft-coc/checkpoint", "--out", f"{run}/rl", "--first-seed", str(RL_SEED),
@@ -80,6 +77,29 @@ def until_student(run: Path, train_scenes: str, test_scenes: str, seed: int) -> 
         ("label-test", ["label", "--recordings", test, "--out", f"{run}/label-test", "--teacher", "expert",
                         "--every-s", "1.0", "--workers", "1"]),
     ]  # fmt: skip
+
+
+def until_eyes(run: Path, seed: int, size: float) -> list[Step]:
+    """The same, and the student learns what is where in the pictures."""
+    train_scenes, test_scenes, looks = (
+        str(max(round(size * full), least)) for full, least in ((TRAIN_SCENES, 24), (TEST_SCENES, 12), (EYES_STEPS, 4))
+    )
+    return [
+        *until_student(run, train_scenes, test_scenes, seed),
+        ("see", ["student", "see", "--student", f"{run}/student", "--recordings", f"{run}/record", "--out",
+                 f"{run}/see", "--steps", looks, "--every-s", "0.8", "--threads", "2", "--seed", str(seed)]),
+    ]  # fmt: skip
+
+
+def shared_start(run: Path, data: Path | None, size: float) -> int:
+    """Drives, labels and a student that sees, for recipes that go on from there: those of a demo's run in `data`, or
+    made in `run`. Returns an exit status."""
+    if data is None:
+        return run_chain(until_eyes(run, 0, size), run, report="see")
+    if (data / "see" / "checkpoint").is_dir():
+        return 0
+    print(f"--data {data} holds no see/checkpoint; give a run of recipes/demo.py, or leave it out.", file=sys.stderr)
+    return 2
 
 
 def main() -> int:

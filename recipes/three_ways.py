@@ -1,12 +1,13 @@
 """Diffusion, trajectory tokens or text coordinates? Three students, same data and budget, that differ in this alone.
 
 Shows:   accuracy (minADE of six), smoothness (jerk, lateral acceleration), readable paths, written tokens and time an
-         answer, of `flow`, `tokens` and `text`, each trained anew from every seed; mean and 95 % interval over seeds.
-Costs:   a seed is three trainings of the demo's length and three open-loop evaluations; not measured yet in full.
-         --size 0.02 --seeds 1 shows that it runs.
+         answer, of `flow`, `tokens` and `text`: from one student that has learnt to see, each way is trained with every
+         seed (of order and noise); mean and 95 % interval over seeds, and the differences to `flow` paired by seed.
+Costs:   a seed at --size 1 is three trainings of the demo's length and three open-loop evaluations, about half an hour
+         on two cores. With --data runs/demo the demo's drives, labels and eyes are used as they are.
 Expect:  a printed table and runs/three_ways/three_ways.json. Time is CPU time of one answer alone on one thread.
 
-Killed? Run it again: finished stages are not redone.
+Killed? Run it again: finished stages are not redone, and what is measured so far stands in the table.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from demo import SFT_STEPS, TEST_SCENES, TEST_SEED, TRAIN_SCENES, TRAIN_SEED, Step, run_chain
-from scipy import stats
+from demo import SFT_STEPS, Step, run_chain, shared_start
+from seeds import differences, summaries, table_text
 
 from causaldrive.clips.samples import cut_sample
 from causaldrive.clips.store import read_recordings
@@ -27,6 +28,7 @@ from causaldrive.clips.types import Sample
 from causaldrive.ground.files import read_json, write_json
 from causaldrive.label.store import read_labels
 from causaldrive.student.checkpoint import load
+from causaldrive.student.config import FrameSettings
 from causaldrive.student.generate import generate
 
 WAYS = ("flow", "tokens", "text")
@@ -34,55 +36,50 @@ METRICS = ("minade_6s4_m", "jerk_mps3", "lateral_acceleration_mps2", "path_parse
 TIMED = 5  # answers
 
 
-def data_steps(run: Path, size: float) -> list[Step]:
-    """Drives and labels, the same for all."""
-    train, test = f"{run}/record", f"{run}/record-test"
-    scenes = [str(max(round(size * full), least)) for full, least in ((TRAIN_SCENES, 12), (TEST_SCENES, 6))]
-    return [
-        ("record", ["worlds", "record", "--out", train, "--scenes", scenes[0], "--first-seed", str(TRAIN_SEED)]),
-        ("record-test", ["worlds", "record", "--out", test, "--scenes", scenes[1], "--first-seed", str(TEST_SEED),
-                         "--disturb", "0"]),
-        ("label", ["label", "--recordings", train, "--out", f"{run}/label", "--teacher", "expert", "--every-s", "0.5"]),
-        ("label-test", ["label", "--recordings", test, "--out", f"{run}/label-test", "--teacher", "expert",
-                        "--every-s", "1.0"]),
-    ]  # fmt: skip
-
-
-def seed_steps(run: Path, seed: int, size: float) -> list[Step]:
-    """A student of this seed, trained in each way, and measured."""
-    data = ["--recordings", f"{run}/record", "--labels", f"{run}/label", "--seed", str(seed)]
-    held = ["--recordings", f"{run}/record-test", "--labels", f"{run}/label-test"]
+def seed_steps(run: Path, data: Path, seed: int, size: float, moments: int) -> list[Step]:
+    """The student of `data`, trained in each way with this seed, and measured."""
+    given = ["--recordings", f"{data}/record", "--labels", f"{data}/label", "--frames-cache", f"{data}/frames"]
+    held = ["--recordings", f"{data}/record-test", "--labels", f"{data}/label-test"]
     at, count = f"{run}/seed{seed}", str(max(round(size * SFT_STEPS), 4))
-    steps = [(f"student {seed}", ["student", "build", "--preset", "tiny", *data, "--out", f"{at}/student"])]
+    steps: list[Step] = []
     for way in WAYS:
         steps += [
-            (f"sft {way} {seed}", ["sft", "--student", f"{at}/student", *data, "--steps", count, "--speak", way,
-                                   "--frames-cache", f"{run}/frames", "--out", f"{at}/sft-{way}"]),
+            (f"sft {way} {seed}", ["sft", "--student", f"{data}/see/checkpoint", *given, "--seed", str(seed), "--steps",
+                                   count, "--batch-size", "8", "--freeze-eyes", "--text-weight", "3", "--bin-spread",
+                                   "3", "--speak", way, "--eval-every", count, "--eval-samples", "32",
+                                   "--no-check-traces", "--out", f"{at}/sft-{way}"]),
             (f"evaluate {way} {seed}", ["evaluate", "--out", f"{at}/evaluate-{way}", *held, "--mode", way,
-                                        "--closed-loop-scenes", "0", "--seed", str(seed), "--students",
-                                        f"{way}={at}/sft-{way}/checkpoint"]),
+                                        "--closed-loop-scenes", "0", "--videos", "0", "--open-loop-limit", str(moments),
+                                        "--seed", str(seed), "--students", f"{way}={at}/sft-{way}/checkpoint"]),
         ]  # fmt: skip
     return steps
 
 
-def measured(run: Path, seed: int, way: str) -> dict[str, float | None]:
+def measured(run: Path, data: Path, seed: int, way: str) -> dict[str, float | None]:
     """One student's numbers; None where no path could be read."""
-    rows = read_json(run / f"seed{seed}" / f"evaluate-{way}" / "results.json")["rows"]
+    at = run / f"seed{seed}"
+    rows = read_json(at / f"evaluate-{way}" / "results.json")["rows"]
     found = {row["metric"]: row["value"] for row in rows if row["driver"] == way and row["group"] == "all"}
-    checkpoint = run / f"seed{seed}" / f"sft-{way}" / "checkpoint"
-    return {name: found.get(name) for name in METRICS} | {"cpu_s": cpu_seconds(checkpoint, blind_sample(run), way)}
+    timed = at / f"cpu-{way}.json"
+    if not timed.exists():
+        write_json(timed, {"cpu_s": cpu_seconds(at / f"sft-{way}" / "checkpoint", data, way)})
+    return {name: found.get(name) for name in METRICS} | read_json(timed)
 
 
-def blind_sample(run: Path) -> Sample:
-    """The first labelled moment of the test drives, without its images: time does not depend on what they show."""
-    label = read_labels(run / "label-test")[0]
-    recordings, _ = read_recordings(run / "record-test")
-    return cut_sample(next(r for r in recordings if r.recording_id == label.recording_id), label.t0_us)
+def noisy_sample(data: Path, frames: FrameSettings) -> Sample:
+    """The first labelled moment of the test drives, seen as noise: time does not depend on what pictures show."""
+    label = read_labels(data / "label-test")[0]
+    recordings, _ = read_recordings(data / "record-test")
+    recording = next(one for one in recordings if one.recording_id == label.recording_id)
+    shape = (1, len(frames.frame_offsets_us), frames.image_height_px, frames.image_width_px, 3)
+    noise = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    return cut_sample(recording, label.t0_us, noise, frames.camera_names, frames.frame_offsets_us)
 
 
-def cpu_seconds(checkpoint: Path, sample: Sample, way: str) -> float:
+def cpu_seconds(checkpoint: Path, data: Path, way: str) -> float:
     """Median CPU time of one answer on one thread."""
     model, processor = load(checkpoint)
+    sample = noisy_sample(data, processor.config.frames())
     threads, times = torch.get_num_threads(), []
     torch.set_num_threads(1)
     for _ in range(TIMED + 1):
@@ -93,44 +90,39 @@ def cpu_seconds(checkpoint: Path, sample: Sample, way: str) -> float:
     return float(np.median(times[1:]))
 
 
-def summary(values: list[float | None]) -> dict[str, float | int | None]:
-    """Mean and the half width of its 95 % interval (Student's t) over seeds; nothing is read where nothing is there."""
-    known = [value for value in values if value is not None]
-    half = None
-    if len(known) > 1:
-        half = float(stats.t.ppf(0.975, len(known) - 1) * np.std(known, ddof=1) / np.sqrt(len(known)))
-    return {"mean": float(np.mean(known)) if known else None, "half_width": half, "seeds": len(known)}
-
-
-def show(table: dict[str, dict[str, dict]]) -> None:
-    print("\n" + " " * 28 + "".join(f"{way:>20s}" for way in WAYS))
-    for name in (*METRICS, "cpu_s"):
-        cells = [table[way][name] for way in WAYS]
-        texts = [_cell(cell) for cell in cells]
-        print(f"{name:28s}" + "".join(f"{text:>20s}" for text in texts))
-
-
-def _cell(value: dict) -> str:
-    if value["mean"] is None:
-        return "-"
-    return f"{value['mean']:.3f}" + ("" if value["half_width"] is None else f" ± {value['half_width']:.3f}")
+def tell(run: Path, data: Path, seeds: list[int], size: float) -> None:
+    """Print and write what these seeds gave."""
+    each = {way: [measured(run, data, seed, way) for seed in seeds] for way in WAYS}
+    first = run / f"seed{seeds[0]}"
+    rows = read_json(first / f"evaluate-{WAYS[0]}" / "results.json")["rows"]
+    table = summaries(each)
+    write_json(run / "three_ways.json", {
+        "seeds": len(seeds), "size": size, "batch_size": 8,
+        "steps": read_json(first / f"sft-{WAYS[0]}" / "run.json")["config"]["steps"],
+        "moments": max(row["n"] for row in rows if row["driver"] == WAYS[0]),
+        "ways": table, "minus_flow": differences(each, "flow"), "each": each,
+    })  # fmt: skip
+    print(f"\n{table_text(table)}\nwrote {run}/three_ways.json")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/three_ways"), help="directory for everything this makes")
+    parser.add_argument("--data", type=Path, help="a run of recipes/demo.py whose drives, labels and eyes to use")
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each way")
     parser.add_argument("--size", type=float, default=1.0, help="of scenes and steps alike")
+    parser.add_argument("--moments", type=int, default=400, help="of the test drives, evenly spread over them")
     arguments = parser.parse_args()
-    run, seeds = arguments.run, range(arguments.seeds)
-    steps = data_steps(run, arguments.size) + [step for s in seeds for step in seed_steps(run, s, arguments.size)]
-    if status := run_chain(steps, run):
+    run, data = arguments.run, arguments.data or arguments.run
+    if status := shared_start(run, arguments.data, arguments.size):
         return status
-    found = {way: [measured(run, seed, way) for seed in seeds] for way in WAYS}
-    table = {way: {name: summary([one[name] for one in rows]) for name in rows[0]} for way, rows in found.items()}
-    write_json(run / "three_ways.json", {"seeds": len(seeds), "size": arguments.size, "ways": table, "each": found})
-    show(table)
-    print(f"wrote {run}/three_ways.json")
+    done: list[int] = []
+    for seed in range(arguments.seeds):
+        steps = seed_steps(run, data, seed, arguments.size, arguments.moments)
+        if status := run_chain(steps, run, report=f"seed{seed}/evaluate-text"):
+            return status
+        done.append(seed)
+        tell(run, data, done, arguments.size)
     return 0
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from causaldrive.student.action_space import UnicycleActionSpace, unwrap
 from causaldrive.student.config import ActionSpaceSettings, TrajectoryTokenSettings
+from causaldrive.student.following import follow
+from causaldrive.student.presets import FOLLOW_WEIGHT
 from causaldrive.student.tokens import FutureTokens
 
 RELEASED = ActionSpaceSettings(
@@ -62,6 +64,56 @@ def test_smooth_drives_come_back(v0, accel, curvature, wobble):
     assert np.abs(encoded[0, 5:-5, 0].numpy() - accels[5:-5]).max() < 0.05
 
 
+FOLLOWING = dataclasses.replace(ActionSpaceSettings(), follow_weight=FOLLOW_WEIGHT)
+
+
+@pytest.mark.parametrize("mounted_rad", [-0.005, 0.0, 0.005])
+def test_a_heading_that_is_not_the_paths_direction_does_not_lead_off_the_path(mounted_rad):
+    """A car that is recorded with its heading turned by a fixed angle: released solves miss by angle x distance."""
+    plain, follows = UnicycleActionSpace(ActionSpaceSettings()), UnicycleActionSpace(FOLLOWING)
+    v0 = torch.tensor([10.0])
+    _, xy, yaw, _ = drive(plain, 10.0, 0.3, 0.01)
+    c, s = np.cos(mounted_rad), np.sin(mounted_rad)
+    turned = xy @ torch.tensor([[c, -s], [s, c]]).float()  # seen from axes that are turned by the angle
+
+    def missed_m(space: UnicycleActionSpace) -> float:
+        return float((space.decode(space.encode(turned, yaw, v0), v0)[0] - turned).norm(dim=-1)[0, -1])
+
+    assert missed_m(plain) == pytest.approx(abs(mounted_rad) * 70, abs=0.1)
+    assert missed_m(follows) < 0.05
+
+
+def test_following_leaves_the_noise_of_single_points_alone_and_bends_a_true_drive_hardly():
+    follows, plain = UnicycleActionSpace(FOLLOWING), UnicycleActionSpace(ActionSpaceSettings())
+    v0 = torch.tensor([8.0])
+    _, xy, yaw, _ = drive(plain, 8.0, 0.5, 0.02)
+    noise = 0.02 * torch.randn(xy.shape, generator=torch.Generator().manual_seed(0))
+    for points, most in ((xy, 0.02), (xy + noise, 0.1)):
+        difference = (follows.encode(points, yaw, v0) - plain.encode(points, yaw, v0)).abs().amax((0, 1))
+        assert difference[0] < most and difference[1] * 64 < most, difference  # m/s^2, and the same sideways
+
+
+def test_following_reaches_the_least_of_what_it_minimises():
+    """Against numbers: the correction is where no small change makes miss + weight x correction smaller."""
+    space = UnicycleActionSpace(FOLLOWING)
+    v0 = torch.tensor([6.0])
+    _, xy, yaw, _ = drive(space, 6.0, np.r_[np.full(32, -1.0), np.full(32, 1.0)], 0.03)
+    points, first = xy + torch.tensor([0.0, 0.3]), UnicycleActionSpace(ActionSpaceSettings()).encode(xy, yaw, v0)
+    found = follow(first, points, v0, 0.1, weight=1.0)
+    speed = 6.0 + 0.1 * (first[0, :, 0].cumsum(0) - first[0, :, 0])
+    unit = torch.stack([torch.ones(64), speed.square() + 1], dim=-1)
+
+    def cost(actions: torch.Tensor) -> float:
+        missed = space.decode(actions, v0)[0] - points
+        return float(missed.square().sum() + ((actions - first)[0] * unit).square().sum())
+
+    at = cost(found)
+    assert at < 0.7 * cost(first)
+    for seed in range(6):
+        step = 0.02 * torch.randn(64, 2, generator=torch.Generator().manual_seed(seed)) / unit
+        assert cost(found + step) > at and cost(found - step) > at
+
+
 def test_decoding_follows_the_unicycle_equations():
     space = UnicycleActionSpace(ActionSpaceSettings())
     _, xy, yaw, speed = drive(space, 2.0, 1.0, 0.1)
@@ -72,8 +124,9 @@ def test_decoding_follows_the_unicycle_equations():
     assert float(xy[0, -1, 1]) == pytest.approx((1 - np.cos(0.1 * travelled)) / 0.1, abs=0.03)
 
 
-def test_standing_still_and_heading_past_pi_stay_finite():
-    space = UnicycleActionSpace(ActionSpaceSettings())
+@pytest.mark.parametrize("chosen", [ActionSpaceSettings(), FOLLOWING])
+def test_standing_still_and_heading_past_pi_stay_finite(chosen):
+    space = UnicycleActionSpace(chosen)
     still = space.encode(torch.zeros(1, 64, 2), torch.zeros(1, 64), torch.zeros(1))
     assert torch.equal(still, torch.zeros(1, 64, 2))
     _, xy, yaw, _ = drive(space, 8.0, 0.0, 0.12)

@@ -15,7 +15,7 @@ import plain_alpamayo as plain
 import pytest
 import torch
 from small_releases import write_release
-from student_drives import TRACES, arc, make_sample
+from student_drives import STATISTICS, TRACES, arc, make_sample
 from test_model import generator, noisy
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
@@ -33,6 +33,7 @@ from causaldrive.student.config import ActionSpaceSettings
 from causaldrive.student.convert import ConvertConfig, run
 from causaldrive.student.expert import Offsets, PrefixCache
 from causaldrive.student.generate import generate
+from causaldrive.student.presets import action_space_of
 from causaldrive.student.released import CAMERAS
 from causaldrive.student.statistics import initial_speeds, raw_actions
 
@@ -341,20 +342,30 @@ def real_samples(samples_dir, tmp_path_factory) -> list[Sample]:
     return found
 
 
-def test_real_drives_come_back_along_the_road_within_five_centimetres(real_samples):
-    """comma2k19 and Argoverse 2, encoded and decoded: at 6.4 s at most 0.05 m along the heading and 0.01 rad.
-
-    Sideways up to 0.2 m remain on these logs: their recorded heading is not the direction of their path (slip, mounting
-    angle), and the released solves take the heading from the log.
-    """
-    space = UnicycleActionSpace(ActionSpaceSettings())
-    raw, v0 = raw_actions(real_samples, space)
+def round_trip(samples: list[Sample], space: UnicycleActionSpace) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Errors (N, 2) at 6.4 s in m, the recorded heading there, and how far the decoded one is from it, rad."""
+    raw, v0 = raw_actions(samples, space)
+    assert space.is_within_bounds(raw).all() and torch.allclose(v0, initial_speeds(samples, space))
     xy, yaw, _ = space.decode(raw, v0)
-    truth = torch.from_numpy(np.stack([s.future_xyz_in_rig_m[:, :2] for s in real_samples])).float()
-    heading = torch.from_numpy(np.stack([s.future_yaw_rad for s in real_samples])).float()[:, -1]
-    error = (xy - truth)[:, -1]
+    truth = torch.from_numpy(np.stack([s.future_xyz_in_rig_m[:, :2] for s in samples])).float()
+    heading = torch.from_numpy(np.stack([s.future_yaw_rad for s in samples])).float()[:, -1]
+    return (xy - truth)[:, -1], heading, (yaw[:, -1] - heading).abs()
+
+
+def test_real_drives_come_back_within_five_centimetres_in_our_presets(real_samples):
+    error, _, turned = round_trip(real_samples, UnicycleActionSpace(action_space_of(STATISTICS)))
+    assert len(real_samples) > 50
+    assert error.norm(dim=-1).max() <= 0.05, f"{error.norm(dim=-1).max():.4f} m"
+    assert turned.max() <= 0.02, "the path's own direction, which is the heading but for slip and mounting angle"
+
+
+def test_the_released_space_loses_real_drives_sideways_alone(real_samples):
+    """It takes the heading from the log, which is not the direction of the path: along the road 5 cm hold, not beside.
+
+    Which is why our presets correct the actions.
+    """
+    error, heading, turned = round_trip(real_samples, UnicycleActionSpace(ActionSpaceSettings()))
     along = (error * torch.stack([heading.cos(), heading.sin()], -1)).sum(-1).abs()
-    assert len(real_samples) > 50 and torch.allclose(v0, initial_speeds(real_samples, space))
     assert along.max() <= 0.05, f"{along.max():.4f} m"
-    assert error.norm(dim=-1).max() <= 0.2, f"{error.norm(dim=-1).max():.4f} m"
-    assert (yaw[:, -1] - heading).abs().max() <= 0.01
+    assert 0.1 < error.norm(dim=-1).max() <= 0.2, f"{error.norm(dim=-1).max():.4f} m"
+    assert turned.max() <= 0.01

@@ -2,7 +2,8 @@
 
 State (x, y, theta, v) at 10 Hz. Decode: v' = v + a dt; theta' = theta + kappa (v dt + a dt^2 / 2);
 p' = p + dt/2 (v u + v' u'), u = (cos theta, sin theta). Encode: four ridge solves (heading, speed, acceleration,
-curvature), each `(A^T W A + lambda/dt^(2k) D_k^T D_k + ridge I) x = A^T W b` by Cholesky in float32.
+curvature), each `(A^T W A + lambda/dt^(2k) D_k^T D_k + ridge I) x = A^T W b` by Cholesky in float32; with
+`follow_weight` above 0, as in our own presets, corrected until the path follows the points (`following`).
 Source: the action space of the released Alpamayo-R1. Knows nothing of tokens or networks.
 """
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from causaldrive.student.config import ActionSpaceSettings
+from causaldrive.student.following import follow
 
 _STENCILS = {2: (-1.0, 2.0, -1.0), 3: (-1.0, 3.0, -3.0, 1.0)}
 
@@ -83,7 +85,8 @@ class UnicycleActionSpace(nn.Module):
             speed = self._speed(points, theta, v0)
             accel = self._acceleration(speed)
             arc = speed[:, :-1] * s.dt_s + 0.5 * accel * s.dt_s**2
-            return torch.stack([accel, self._curvature(theta.diff(dim=1), arc)], dim=-1)
+            actions = torch.stack([accel, self._curvature(theta.diff(dim=1), arc)], dim=-1)
+            return follow(actions, points[:, 1:], v0, s.dt_s, s.follow_weight) if s.follow_weight else actions
 
     def decode(self, raw_actions: Tensor, initial_speed_mps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Raw actions (B, 64, 2) and v_0 (B,) to xy (B, 64, 2), yaw (B, 64) and speed (B, 65), from the origin."""

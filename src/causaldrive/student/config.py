@@ -38,6 +38,7 @@ class ActionSpaceSettings:
     accel_ridge: float = 1e-4
     curvature_lambda: float = 1e-4
     curvature_ridge: float = 1e-4
+    follow_weight: float = 0.0  # above 0: actions are corrected until their path follows the points; 0: released
     stats_dtype: str = "float32"  # released weights were trained with 'bfloat16' statistics
 
 

@@ -23,7 +23,7 @@ from causaldrive.student.decoding import StaticMemory, run_layers
 from causaldrive.student.expert import Offsets
 from causaldrive.student.model import CausalDriveModel, permitted_logprobs
 from causaldrive.student.processor import StudentProcessor
-from causaldrive.student.sampling import draw_randomness, pick
+from causaldrive.student.sampling import RowRandomness, draw_randomness, pick
 from causaldrive.student.statistics import initial_speeds
 from causaldrive.student.tokens import spelling_allowed
 
@@ -103,39 +103,43 @@ def generate(
     if not samples:
         return []
     model.eval()
-    spelling = SPELLING_TOKENS * model.config.text_waypoints if mode == "text" else 0
-    randomness = draw_randomness(_row_seeds(seed, len(samples)), num_samples, max_trace_tokens, spelling)
     first = torch.arange(len(samples) * num_samples, device=model.device) % num_samples == 0
     settings = _Settings(
         1.0 if greedy else temperature, top_p, greedy | (first & likeliest_first),
         first & (greedy_path | likeliest_first), max_trace_tokens,
     )  # fmt: skip
-    batch = processor.prompts(samples, reason, routes).to(model.device)
+    spelling = SPELLING_TOKENS * model.config.text_waypoints if mode == "text" else 0
+    randomness = draw_randomness(_row_seeds(seed, len(samples)), num_samples, max_trace_tokens, spelling)
     path_columns = {"flow": FUTURE_STEPS, "tokens": model.config.tokens_per_future_traj, "text": spelling + 1}[mode]
-    thoughts = 1 if one_thought else num_samples
-    state = _Decoding(model, batch, thoughts, (max_trace_tokens + 1) * reason + path_columns)
+    batch, every = processor.prompts(samples, reason, routes).to(model.device), num_samples if one_thought else 1
+    state = _Decoding(model, batch, num_samples // every, (max_trace_tokens + 1) * reason + path_columns)
     if reason:
-        every = num_samples // thoughts
         state.write_text(randomness.text_uniform[::every], settings.greedy[::every], settings)
-    state.repeat(num_samples // thoughts)
+    state.repeat(every)
     speeds = initial_speeds(samples, processor.action_space).repeat_interleave(num_samples)
     noise = torch.where(settings.greedy_path.cpu().view(-1, 1, 1), 0.0, randomness.noise * noise_temperature)
     if mode == "flow":
-        velocity = state.velocity()
-        if guidance != 1.0 and routes is not None:
-            plain = processor.prompts(samples, reason).to(model.device)
-            velocity = _guided(state.beside(plain, num_samples).velocity(), velocity, guidance)
+        led = guidance != 1.0 and routes is not None
+        beside = state.beside(processor.prompts(samples, reason).to(model.device), num_samples) if led else None
+        velocity = _guided(beside, state, guidance)
         action = flow.integrate(velocity, noise.to(model.device), flow_steps or model.config.flow_steps).cpu()
         paths = _integrated(processor, action, speeds, [([], [])] * len(speeds))
-    elif mode == "tokens":
-        drawn = state.write_trajectory(randomness.traj_uniform, settings)
-        bins = np.array([ids for ids, _ in drawn]) - model.config.traj_token_start_idx
-        action = torch.from_numpy(processor.future_tokens.decode(bins)).float()
-        paths = _integrated(processor, action, speeds, drawn)
     else:
-        paths = _spelt(processor, state.spell(randomness.spelling_uniform, settings), speeds)
-    made = _to_generated(processor, state, paths, noise, samples, num_samples)
-    return [made[i : i + num_samples] for i in range(0, len(made), num_samples)]
+        paths = _written(processor, state, randomness, speeds, settings, mode)
+    return _to_generated(processor, state, paths, noise, samples, num_samples)
+
+
+def _written(
+    processor: StudentProcessor, state: _Decoding, randomness: RowRandomness, speeds: Tensor, settings: _Settings,
+    mode: str,
+) -> list[_Path]:  # fmt: skip
+    """Paths that the backbone writes itself, in trajectory tokens or as text."""
+    if mode == "text":
+        return _spelt(processor, state.spell(randomness.spelling_uniform, settings), speeds)
+    drawn = state.write_trajectory(randomness.traj_uniform, settings)
+    bins = np.array([ids for ids, _ in drawn]) - processor.config.traj_token_start_idx
+    action = torch.from_numpy(processor.future_tokens.decode(bins)).float()
+    return _integrated(processor, action, speeds, drawn)
 
 
 def _row_seeds(seed: int | Sequence[int], count: int) -> list[int]:
@@ -145,7 +149,12 @@ def _row_seeds(seed: int | Sequence[int], count: int) -> list[int]:
     return [int(s) for s in seed]
 
 
-def _guided(without: Velocity, given: Velocity, guidance: float) -> Velocity:
+def _guided(beside: _Decoding | None, state: _Decoding, guidance: float) -> Velocity:
+    """The velocity of `state`, led away from that of the same words `beside` it where there are any."""
+    given = state.velocity()
+    if beside is None:
+        return given
+    without = beside.velocity()
     return lambda x, t: (1 - guidance) * without(x, t) + guidance * given(x, t)
 
 
@@ -330,7 +339,7 @@ def _to_generated(
     noise: Tensor,
     samples: Sequence[Sample],
     num_samples: int,
-) -> list[Generated]:
+) -> list[list[Generated]]:
     made = []
     for row, path in enumerate(paths):
         z = float(samples[row // num_samples].history_xyz_in_rig_m[-1, 2])
@@ -343,4 +352,4 @@ def _to_generated(
                 traj_token_ids=tuple(path.ids), traj_logprobs=tuple(path.logprobs), readable=path.readable,
             )
         )  # fmt: skip
-    return made
+    return [made[i : i + num_samples] for i in range(0, len(made), num_samples)]

@@ -15,7 +15,7 @@ from causaldrive.clips.types import Sample
 from causaldrive.ground.errors import UserError
 from causaldrive.student.action_space import UnicycleActionSpace
 from causaldrive.student.config import ActionSpaceSettings
-from causaldrive.student.presets import ActionStatistics
+from causaldrive.student.presets import FOLLOW_WEIGHT, ActionStatistics
 
 _RANGE_QUANTILE = 0.999  # the token range covers this share of |action|, plus a tenth
 _STD_FLOOR = (0.1, 1e-3)  # a set of drives that never brake or never turn still needs a scale
@@ -62,7 +62,7 @@ def fit_action_statistics(samples: Sequence[Sample]) -> ActionStatistics:
         raise UserError(
             "no training samples found to fit action statistics; at least one expected, so label more drives."
         )
-    settings = ActionSpaceSettings()
+    settings = ActionSpaceSettings(follow_weight=FOLLOW_WEIGHT)
     space = UnicycleActionSpace(settings)
     actions = space.clip(raw_actions(samples, space)[0]).double().reshape(-1, 2).numpy()
     mean, std = actions.mean(axis=0), np.maximum(actions.std(axis=0), _STD_FLOOR)
