@@ -83,7 +83,7 @@ def crowded(state: WorldState, places: np.ndarray, camera: Camera) -> WorldState
     return with_more(state, [f"extra_{k}" for k in rows], places[rows], [KINDS[k % len(KINDS)] for k in rows])
 
 
-def straight_on(family: str, frames: int, _: Camera) -> tuple[SceneContext, list[WorldState]]:
+def straight_on(family: str, frames: int, _camera: Camera) -> tuple[SceneContext, list[WorldState]]:
     world = TownWorld(build_scene(SceneSpec(family, SEED, False)))
     states = []
     for _ in range(frames):

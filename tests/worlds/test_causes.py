@@ -72,6 +72,22 @@ def test_each_familys_cause_is_confirmed(spec):
         assert trial.agrees and trial.effect is not None and trial.effect.moved, (trial.verdict, trial.why)
 
 
+@pytest.mark.parametrize(
+    ("family", "seed", "kind"), [("speed_bump", 2, "speed_bump"), ("four_way_stop", 28, "stop_sign")]
+)
+def test_bumps_and_the_stop_signs_of_a_map_are_causes_that_can_be_tested(family, seed, kind):
+    found = trials(TownWorld(build_scene(SceneSpec(family, seed))), 1.5, ("cause",))
+    trial = next(t for t in found if t.factor.kind == kind)
+    assert trial.agrees and trial.effect is not None and trial.effect.moved, trial.why
+
+
+@pytest.mark.parametrize(("family", "seed"), [("lane_change_prep", 10), ("nudge_prep", 12)])
+def test_what_is_a_cause_is_not_called_harmless_too(family, seed):
+    moments = _moments(TownWorld(build_scene(SceneSpec(family, seed))), 1.5)
+    both = [{c.agent_id for c in m.explanation.causes} & {o.agent_id for o in m.explanation.others} for m in moments]
+    assert any(m.explanation.causes for m in moments) and all(ids <= {None} for ids in both)
+
+
 @pytest.fixture(scope="module")
 def busy() -> tuple[TownWorld, list]:
     """A scene with a braking lead and people around, and its moments."""

@@ -143,6 +143,29 @@ def test_a_deleted_stop_line_is_gone():
     assert name not in world.context.road.stop_lines and name in world.scene.context.road.stop_lines
 
 
+def test_the_next_bump_is_gone_and_then_the_one_after_it():
+    world = TownWorld(build_scene(SceneSpec("speed_bump", 2)))
+    count = len(world.context.road.bumps)
+    for left in range(count - 1, -1, -1):
+        act(world, [Intervention("flatten_bump")])
+        assert len(world.context.road.bumps) == left
+    with pytest.raises(CannotIntervene, match="no speed bump"):
+        act(world, [Intervention("flatten_bump")])
+
+
+def test_without_its_stop_sign_a_way_still_lets_the_others_go_first():
+    world = TownWorld(build_scene(SceneSpec("four_way_stop", 28)))
+    saved, before = world.snapshot(), world.context.road.right_of_way
+    act(world, [Intervention("delete_sign")])
+    after = world.context.road.right_of_way
+    changed = [key for key, way in after.items() if way.kind != before[key].kind]
+    assert {(before[key].kind, after[key].kind) for key in changed} == {("all_way_stop", "yield")}
+    assert all(after[key].foes == before[key].foes for key in changed) and len(changed) < len(before) / 2
+    assert np.ptp([before[key].stop_xy_m for key in changed], axis=0).max() < 0.1, "one approach, one sign"
+    world.restore(saved)
+    assert world.context.road.right_of_way is before
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(1.0, 7.0), min_size=0, max_size=5), st.floats(10.0, 40.0))
 def test_a_blockage_goes_with_its_row_and_nothing_beyond_a_gap(gaps, beyond):
@@ -175,6 +198,7 @@ def test_every_factor_has_its_act():
     assert of("green_light", "l") == Intervention("hold_light", "l", "red")
     assert of("green_light", "l", cause=False) == Intervention("hold_light", "l", "off")
     assert of("stop_sign", "s") == Intervention("delete_sign", "s")
+    assert of("speed_bump", None) == Intervention("flatten_bump")
     assert of("sharp_curve", None) == Intervention("straighten_road")
     with pytest.raises(CannotIntervene, match="unobserved"):
         of("unobserved", None)

@@ -115,7 +115,8 @@ def _weigh(sight: Sight, free: float, findings: list[Finding]) -> Explanation:
     turning = [max(turning, key=lambda f: abs(f.nudge.offset_m))] if turning else []  # type: ignore[union-attr]
     lateral, direction, offset = _lateral(sight, turning)
     named = tuple(f.factor for f in causes + [f for f in turning if all(f is not c for c in causes)])
-    others = tuple(f.factor for f in findings if all(f.factor is not c for c in named))
+    who = {factor.agent_id for factor in named} - {None}  # one thing may be found twice: a cause is not harmless too
+    others = tuple(f.factor for f in findings if all(f.factor is not c for c in named) and f.factor.agent_id not in who)
     assert longitudinal is not None
     return Explanation(longitudinal, lateral, direction, named, others, min(strictest, free), offset)
 

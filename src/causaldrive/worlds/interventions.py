@@ -2,9 +2,10 @@
 
     remove_agent, freeze_agent     someone is not there, or stands still from now on
     hold_light                     a signal shows one state from now on
-    delete_sign                    a sign or stop line is gone
+    delete_sign                    a sign or stop line is gone (without an id: the next stop sign of a map on our way)
     clear_blockage                 a standing thing and the row of standing things it belongs to are gone
     straighten_road                the way ahead has no curve
+    flatten_bump                   the next speed bump on our way is gone
 
 Works on every `DrivenWorld`: the town with any `TrafficSource`, and replayed logs. An act also rewrites the kept 2 s of
 history, because drivers remember; it is undone by restoring an earlier snapshot. Knows nothing of drivers.
@@ -17,17 +18,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causaldrive.clips.geometry import wrap_angle
 from causaldrive.ground.errors import unknown_name
+from causaldrive.ground.words import STOP_WAYS
 from causaldrive.worlds.explanation import Factor
+from causaldrive.worlds.route import route_of
 from causaldrive.worlds.state import AgentArrays
 from causaldrive.worlds.traffic import CannotIntervene
 from causaldrive.worlds.world import DrivenWorld
 
 __all__ = ["KINDS", "CannotIntervene", "Intervention", "act", "row_of", "without"]
 
-KINDS = ("remove_agent", "freeze_agent", "hold_light", "delete_sign", "clear_blockage", "straighten_road")
+KINDS = (
+    "remove_agent", "freeze_agent", "hold_light", "delete_sign", "clear_blockage", "straighten_road", "flatten_bump",
+)  # fmt: skip
 _THINGS = ("cone", "barrier", "sign", "other")
 _STANDS_MPS, _ROW_M = 0.3, 8.0
+_ON_WAY_M, _ALONG_RAD, _PASSED_M = 1.3, 0.6, 1.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,11 @@ def act(world: DrivenWorld, interventions: Sequence[Intervention]) -> None:
     for one in interventions:
         if one.kind == "straighten_road":
             world.straighten_road()
+        elif one.kind == "flatten_bump":
+            world.delete_bump(_next_bump(world))
+        elif one.kind == "delete_sign" and one.target is None:
+            for name in _next_stop(world):
+                world.delete_sign(name)
         elif one.kind == "hold_light":
             world.hold_light(_need(one), one.state or "green")
         elif one.kind == "clear_blockage":
@@ -66,6 +78,32 @@ def _need(one: Intervention) -> str:
     if one.target is None:
         raise CannotIntervene(f"{one.kind} needs the id of what it is about, and none is known")
     return one.target
+
+
+def _next_bump(world: DrivenWorld) -> str:
+    """The first bump on our way that the rear axle has not passed."""
+    route, bumps = route_of(world.context), world.context.road.bumps
+    here = float(route.project(world.state.ego.xy_in_local_m)[0])
+    ends = {name: float(route.project(np.asarray(ring, float))[0].max()) for name, ring in bumps.items()}
+    ahead = [name for name, end_m in ends.items() if end_m > here - _PASSED_M]
+    if not ahead:
+        raise CannotIntervene("there is no speed bump on the way ahead")
+    return min(ahead, key=lambda name: ends[name])
+
+
+def _next_stop(world: DrivenWorld) -> list[str]:
+    """The ways over the junction that begin at the next place on our road where the map wants one to stop."""
+    route, ego = route_of(world.context), world.state.ego
+    front = float(route.project(ego.xy_in_local_m)[0]) + ego.rear_axle_to_centre_m + ego.size_m[0] / 2
+    found = []
+    for name, way in world.context.road.right_of_way.items():
+        arc, aside = (float(v) for v in route.project(way.stop_xy_m))
+        along = abs(float(wrap_angle(route.heading(arc) - way.yaw_rad)))
+        if way.kind in STOP_WAYS and abs(aside) < _ON_WAY_M and along < _ALONG_RAD and arc > front - _PASSED_M:
+            found.append((arc, name))
+    if not found:
+        raise CannotIntervene("there is no stop sign on the way ahead")
+    return [name for arc, name in found if arc < min(found)[0] + _PASSED_M]
 
 
 def row_of(agents: AgentArrays, name: str) -> list[str]:
@@ -95,6 +133,8 @@ def without(factor: Factor, named_as_cause: bool, agents: AgentArrays) -> Interv
         return Intervention("hold_light", factor.agent_id, "green")
     if factor.kind == "green_light":
         return Intervention("hold_light", factor.agent_id, "red" if named_as_cause else "off")
+    if factor.kind == "speed_bump" and named_as_cause:
+        return Intervention("flatten_bump")
     if factor.kind == "stop_sign":
         return Intervention("delete_sign", factor.agent_id)
     if factor.agent_id is None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from causaldrive.ground.words import STEP_US
+from causaldrive.ground.words import STEP_US, STOP_WAYS
 from causaldrive.worlds.state import SceneContext, WorldState
 from causaldrive.worlds.traffic import CannotIntervene, TrafficSource
 from causaldrive.worlds.unbend import Unbend
@@ -96,7 +96,10 @@ class DrivenWorld:
         self._rewrite(edit)
 
     def delete_sign(self, sign_id: str) -> None:
-        """A sign or the stop line that stands for it is gone. Raises CannotIntervene when there is neither."""
+        """A sign or the stop line that stands for it is gone. Raises CannotIntervene when there is neither.
+
+        Whoever had to stop by a map's right of way still lets the others go first.
+        """
         if sign_id in self.state.agents.ids:
             self.remove_agent(sign_id)
             return
@@ -105,7 +108,18 @@ class DrivenWorld:
         if not any(sign_id in part for part in parts.values()):
             raise CannotIntervene(f"there is no sign or stop line {sign_id!r} in this scene")
         kept = {name: {key: v for key, v in part.items() if key != sign_id} for name, part in parts.items()}
+        way = road.right_of_way.get(sign_id)
+        if way is not None and way.kind in STOP_WAYS:
+            kept["right_of_way"][sign_id] = replace(way, kind="yield")
         self.context = replace(self.context, road=replace(road, **kept))
+
+    def delete_bump(self, name: str) -> None:
+        """A speed bump of the map is gone. Raises CannotIntervene when there is none of that name."""
+        road = self.context.road
+        if name not in road.bumps:
+            raise CannotIntervene(f"there is no speed bump {name!r} in this scene")
+        bumps = {key: ring for key, ring in road.bumps.items() if key != name}
+        self.context = replace(self.context, road=replace(road, bumps=bumps))
 
     def straighten_road(self) -> None:
         """The route runs straight through the ego's pose, and everything keeps its place along it.
