@@ -29,7 +29,7 @@ Step = tuple[str, list[str]]  # name and words of a command
 Group = tuple[tuple[str, ...], ...]  # chains of steps, by name: they run side by side, each in its own order
 
 TRAIN_SCENES, TEST_SCENES = 320, 36
-EYES_STEPS, SFT_STEPS, RL_ROUNDS = 900, 560, 4
+EYES_STEPS, SFT_STEPS, RL_ROUNDS = 900, 560, 3
 BESIDE: tuple[Group, ...] = (
     (("record-test", "label-test"), ("see",)),
     (("sft-trajectory",), ("sft-coc",)),
@@ -52,8 +52,10 @@ def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
         ("sft-trajectory", [*sft, "--mode", "trajectory", "--out", f"{run}/sft-trajectory"]),
         ("sft-coc", [*sft, "--mode", "coc", "--out", f"{run}/sft-coc"]),
         ("rl", ["rl", "--student", f"{run}/sft-coc/checkpoint", "--out", f"{run}/rl", "--first-seed", str(RL_SEED),
-                "--mode", "tokens", "--paths", "3", "--group-size", "2", "--iterations", rounds,
-                "--learning-rate", "5e-4", "--drive-weight", "1", "--seed", str(seed)]),
+                "--mode", "tokens", "--paths", "3", "--own-words", "--group-size", "2", "--iterations", rounds,
+                "--drive-weight", "1", "--reasoning-weight", "1", "--anchor-recordings", train, "--anchor-labels",
+                f"{run}/label", "--anchor-frames", f"{run}/frames", "--anchor-bin-spread", "3", "--anchor-weight", "1",
+                "--seed", str(seed)]),
         ("evaluate", ["evaluate", "--out", f"{run}/evaluate", "--recordings", test, "--labels", f"{run}/label-test",
                       "--first-seed", str(DRIVE_SEED), "--closed-loop-scenes", test_scenes, "--mode", "tokens",
                       "--beside", "2", "--seed", str(seed), "--students",
