@@ -11,7 +11,6 @@ import torch
 from rl_worlds import GO, SENTENCES, START_MPS, ToyPool, decision, straight_plan, toy_sample
 
 from causaldrive.ground.errors import UserError
-from causaldrive.label.trace import compose
 from causaldrive.rl.advantages import Judged, Lesson, Weights, lessons_of, path_lessons, word_lessons
 from causaldrive.rl.config import RlConfig
 from causaldrive.rl.learner import Learner, chosen_mask, spread
@@ -66,16 +65,6 @@ def test_the_path_that_keeps_to_the_words_gains_the_other_loses_in_what_it_says_
     assert sum(row.advantage for row in found) == pytest.approx(0.0)
     doubled = path_lessons([judged(0.0, 1.5)], Weights(5.0, 5.0, 2.0)).rows
     assert doubled[0].advantage == pytest.approx(2 * found[0].advantage)
-
-
-def test_paths_for_words_that_are_wrong_teach_nothing_on_that_axis():
-    wrong_way = compose("set_speed_tracking", "lane_change", "left", [])  # GO is true: the lane is to be kept
-    found = path_lessons([judged(0.0, 1.5, 3.0, text=wrong_way)], ONLY_PATHS)
-    assert found.rows == [] and found.without_variance == 6
-    mixed = judged(0.0, 1.5, 3.0)
-    mixed.rollout.drawn[0][2] = replace(mixed.rollout.drawn[0][2], text=wrong_way)
-    alone = path_lessons([judged(0.0, 1.5)], ONLY_PATHS).rows
-    assert [row.advantage for row in path_lessons([mixed], ONLY_PATHS).rows] == [row.advantage for row in alone]
 
 
 def test_paths_that_are_all_alike_teach_nothing_and_are_counted():

@@ -24,7 +24,6 @@ from causaldrive.label.trace import parse
 from causaldrive.rl.rewards import (
     REWARDS,
     StepRewards,
-    decision_agreement,
     episode_reward,
     path_rewards,
     reasoning_reward,
@@ -160,10 +159,9 @@ def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
 
         A(axis) = b(k) w_consistency A_consistency(axis)        within the paths of one decision
 
-    All of them were drawn from one place, so nothing but the answer can make the difference. On each axis only paths
-    whose words are right there are compared: a path that does what wrong words say drives into what they overlook.
-    Tokens of acceleration answer for the longitudinal axis and those of curvature for the lateral one: rewarded for the
-    whole, a path keeps to its lane by not getting far.
+    All of them were drawn from one place, so nothing but the answer can make the difference. Tokens of acceleration
+    answer for the longitudinal axis and those of curvature for the lateral one: rewarded for the whole, a path keeps to
+    its lane by not getting far.
     """
     lift = balancing([one.truth_class for one in judged], weights.balance)
     rows, dumb = [], 0
@@ -171,15 +169,12 @@ def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
         drawn = drawn_at(one)
         assert one.rollout.result is not None
         rewards = path_rewards(one.rollout.result.decisions[one.index], drawn)
-        right = np.array([decision_agreement(parse(path.text), one.truth) for path in drawn], bool).reshape(-1, 2)
         for axis in range(rewards.shape[1]):
             group = (one.rollout.job.scene, one.index, one.rollout.job.member, axis)
-            compared = [(path, r) for path, r, is_right in zip(drawn, rewards[:, axis], right[:, axis], strict=True)
-                        if is_right]  # fmt: skip
-            found = b * weights.consistency * normalised([r for _, r in compared], [group] * len(compared))
+            found = b * weights.consistency * normalised(rewards[:, axis].tolist(), [group] * len(rewards))
             taught = [
                 Lesson(path.of_axis(axis), group, float(a))
-                for (path, _), a in zip(compared, found, strict=True)
+                for path, a in zip(drawn, found, strict=True)
                 if abs(a) > _NOTHING
             ]
             rows += taught
