@@ -65,15 +65,16 @@ def released_lane_words(
     turn = np.diff(np.unwrap(ego.yaw_rad), append=np.unwrap(ego.yaw_rad)[-1])
     driven = np.maximum(np.abs(ego.speed_mps) * STEP_S, 1e-3)
     rate = uniform_filter1d(turn, p.mean_ticks, mode="reflect") / driven
+    aside = _aside(ego, index, lanes)
     states = [rate > p.cut_1pm, rate < -p.cut_1pm, decision > 0, decision < 0, index < 0]
 
     def name(first: int, end: int) -> str:
         if index[first] < 0:
             return "off_map"
-        offset = project_on_polyline(ego.position_in_local_m[first:end, :2], lanes[index[first]].centre_xy_m)[1]
         side = int(np.sign(decision[first:end].sum()))
         same_lane = bool((index[first:end] == index[first]).all())
-        return _word(offset, float(turn[first:end].sum()), float(driven[first:end].sum()), side, same_lane, p)
+        turned, driven_m = float(turn[first:end].sum()), float(driven[first:end].sum())
+        return _word(np.cumsum(aside[first:end]), turned, driven_m, side, same_lane, p)
 
     words = cleaned(cuts_of(states, p.cooldown_ticks), name, lambda word: _least(word, p))
     _settle(words, p)
@@ -81,13 +82,13 @@ def released_lane_words(
     return words.astype(str)
 
 
-def _word(offset: Array, turned: float, driven_m: float, side: int, same_lane: bool, p: ReleasedLaneProfile) -> str:
-    """The first rule that holds names the segment: (N,) offset from its first lane, rad, m."""
-    net = float(offset[-1] - offset[0])
+def _word(moved_m: Array, turned: float, driven_m: float, side: int, same_lane: bool, p: ReleasedLaneProfile) -> str:
+    """The first rule that holds names the segment: (N,) way to the left since its start, rad, m."""
+    net = float(moved_m[-1])
     rate, bend = net / max(driven_m, 1e-3), turned / max(driven_m, 1e-3)
     towards = _SIDES[1 if net >= 0 else -1]
-    moved = np.abs(offset).max() >= p.change_offset_m or (abs(rate) >= p.change_rate and abs(net) >= p.change_net_m)
-    if side and moved:
+    far = np.abs(moved_m).max() >= p.change_offset_m or (abs(rate) >= p.change_rate and abs(net) >= p.change_net_m)
+    if side and far:
         return f"lane_change_{_SIDES[side]}"
     if abs(bend) >= p.turn_1pm and abs(turned) >= p.turn_rad and not same_lane and abs(rate) <= p.turn_rate:
         return f"turn_{_SIDES[1 if turned > 0 else -1]}"
@@ -97,6 +98,17 @@ def _word(offset: Array, turned: float, driven_m: float, side: int, same_lane: b
     if straight and (abs(rate) >= p.border_rate or (abs(rate) >= p.second_rate and same_lane)):
         return f"nudge_{towards}"
     return "keep_lane"
+
+
+def _aside(ego: EgoMotion, index: np.ndarray, lanes: Sequence[Lane]) -> Array:
+    """(T,) step to the left of the lane that the car is on; where it gets to another lane, as the step before."""
+    offset, xy = np.zeros(len(index)), ego.position_in_local_m[:, :2]
+    for i in np.unique(index[index >= 0]):
+        offset[index == i] = project_on_polyline(xy[index == i], lanes[i].centre_xy_m)[1]
+    step = np.diff(offset, append=offset[-1])
+    for t in np.flatnonzero(index[1:] != index[:-1]):
+        step[t] = step[t - 1] if t else 0.0
+    return step
 
 
 def _least(word: str, p: ReleasedLaneProfile) -> int:
