@@ -19,10 +19,12 @@ import numpy as np
 import shapely
 
 from causaldrive.clips.geometry import Array, arc_lengths, project_on_polyline, wrap_angle
-from causaldrive.clips.lane_graph import STRAIGHT_RAD, join_of, lane_change_of, turn_of, yaw_beside
+from causaldrive.clips.lane_graph import lane_change_of, yaw_beside
+from causaldrive.clips.lane_passages import passages, say_joins, say_turns
+from causaldrive.clips.timeline import runs_of
 from causaldrive.clips.types import EgoMotion, Lane, RoadMap
 from causaldrive.ground.words import STEP_S
-from causaldrive.label.meta_actions import absorb_short, runs_of
+from causaldrive.label.meta_actions import absorb_short
 from causaldrive.label.released_lanes import ReleasedLaneProfile, released_lane_words
 
 
@@ -72,9 +74,9 @@ def _words(ego: EgoMotion, index: np.ndarray, lanes: Sequence[Lane], road: RoadM
         for first, end in runs_of(matched & (sign * place.offset_m >= profile.nudge_low_m) & (changes == "")):
             if (sign * place.offset_m[first:end]).max() >= profile.nudge_high_m:
                 words[first:end] = f"nudge_{side}"
-    _joins(words, index, lanes, road, profile)
+    say_joins(words, index, lanes, road, round(profile.join_s / STEP_S))
     words[changes != ""] = changes[changes != ""]
-    _turns(words, index, lanes)
+    say_turns(words, index, lanes)
     return absorb_short(words, profile.shortest_frames).astype(str)
 
 
@@ -162,15 +164,10 @@ def _yaw_at(arc_m: Array, line_xy_m: Array) -> Array:
     return np.interp(arc_m, (knots[1:] + knots[:-1]) / 2, np.unwrap(np.arctan2(step[:, 1], step[:, 0])))
 
 
-def _passages(index: np.ndarray) -> list[int]:
-    """Frames at which another lane is reached."""
-    return (np.flatnonzero((index[1:] != index[:-1]) & (index[1:] >= 0) & (index[:-1] >= 0)) + 1).tolist()
-
-
 def _changes(index: np.ndarray, aside: Array, lanes: Sequence[Lane], road: RoadMap, p: LaneProfile) -> np.ndarray:
     """(T,) word while a line is crossed, from when the car began to move over until it stopped doing so; else ''."""
     changes, most = np.full(len(index), "", object), round(p.change_s / STEP_S)
-    for t in _passages(index):
+    for t in passages(index):
         word = lane_change_of(lanes[index[t - 1]], lanes[index[t]], road)
         if word is None:
             continue
@@ -182,18 +179,3 @@ def _changes(index: np.ndarray, aside: Array, lanes: Sequence[Lane], road: RoadM
             end += 1
         changes[first:end] = word
     return changes
-
-
-def _joins(words: np.ndarray, index: np.ndarray, lanes: Sequence[Lane], road: RoadMap, p: LaneProfile) -> None:
-    around = round(p.join_s / STEP_S)
-    for t in _passages(index):
-        word = join_of(lanes[index[t - 1]], lanes[index[t]], road)
-        if word:
-            words[max(t - around, 0) : t + around] = word
-
-
-def _turns(words: np.ndarray, index: np.ndarray, lanes: Sequence[Lane]) -> None:
-    for first, end in runs_of(np.array([i >= 0 and lanes[i].in_junction for i in index])):
-        turned = sum(turn_of(lanes[i]) for i, _ in itertools.groupby(index[first:end].tolist()))
-        if abs(turned) >= STRAIGHT_RAD:
-            words[first:end] = "turn_left" if turned > 0 else "turn_right"

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter, uniform_filter1d
 
 from causaldrive.clips.geometry import wrap_angle
+from causaldrive.clips.timeline import runs_of
 from causaldrive.clips.types import EgoMotion
 from causaldrive.ground.errors import unknown_name
 from causaldrive.ground.words import STEP_S, STEP_US
@@ -271,12 +272,6 @@ def _at_end(start: Array, mean: Array, p: Profile) -> Array:
 def _earlier(signal: Array, frames: int) -> Array:
     """Each frame's value some frames earlier; zero where there is none."""
     return np.concatenate([np.zeros(frames), signal])[: len(signal)]
-
-
-def runs_of(mask: np.ndarray) -> list[tuple[int, int]]:
-    """(first, end) of each run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def _reach(signal: Array, low: float, high: float) -> np.ndarray:

@@ -147,8 +147,7 @@ def word_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
             continue
         found = b * weights.reasoning * words_advantages(one)[1:]
         group = (one.rollout.job.scene, one.index, one.rollout.job.member)
-        taught = [Lesson(answer.words, group, float(a))
-                  for answer, a in zip(drawn_at(one), found, strict=True) if abs(a) > _NOTHING]  # fmt: skip
+        taught = _taught([answer.words for answer in drawn_at(one)], found, group)
         rows += taught
         dumb += len(found) - len(taught)
     return Lessons(rows, dumb)
@@ -172,14 +171,16 @@ def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
         for axis in range(rewards.shape[1]):
             group = (one.rollout.job.scene, one.index, one.rollout.job.member, axis)
             found = b * weights.consistency * normalised(rewards[:, axis].tolist(), [group] * len(rewards))
-            taught = [
-                Lesson(path.of_axis(axis), group, float(a))
-                for path, a in zip(drawn, found, strict=True)
-                if abs(a) > _NOTHING
-            ]
+            taught = _taught([path.of_axis(axis) for path in drawn], found, group)
             rows += taught
             dumb += len(drawn) - len(taught)
     return Lessons(rows, dumb)
+
+
+def _taught(spoken: Sequence[Spoken], advantages: np.ndarray, group: tuple[int, ...]) -> list[Lesson]:
+    """A lesson for each answer that is better or worse than the others of its group."""
+    rows = zip(spoken, advantages, strict=True)
+    return [Lesson(answer, group, float(a)) for answer, a in rows if abs(a) > _NOTHING]
 
 
 def balancing(classes: Sequence[Hashable], power: float) -> np.ndarray:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from causaldrive.clips.timeline import runs_of
 from causaldrive.ground.words import STEP_S, STEP_US
 from causaldrive.worlds.state import EgoState
 from causaldrive.worlds.vehicle import LIMITS
@@ -169,15 +170,10 @@ def _aside(curvature: Array, turned: Array, speed: Array, still: np.ndarray, wor
 def _reaching(signal: Array, held: float, reached: float, change: Array, least: float, shortest: int) -> np.ndarray:
     """Runs in which `signal` is at least `held`, somewhere at least `reached`, and `change` sums up to `least`."""
     found = signal >= held - 1e-12
-    for first, end in runs(found):
+    for first, end in runs_of(found):
         met = signal[first:end].max() >= reached - 1e-12 and abs(change[first:end].sum()) >= least
         found[first:end] = met and end - first >= shortest
     return found
-
-
-def runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def settled(labels: np.ndarray, shortest: int) -> np.ndarray:

@@ -9,7 +9,6 @@ differenced or sampled down. Knows nothing of detectors, noise or recordings.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,11 +17,13 @@ import shapely
 from numpy.typing import NDArray
 
 from causaldrive.clips.geometry import project_on_polyline, wrap_angle
-from causaldrive.clips.lane_graph import STRAIGHT_RAD, join_of, lane_change_of, turn_of, yaw_beside
+from causaldrive.clips.lane_graph import lane_change_of, yaw_beside
+from causaldrive.clips.lane_passages import passages, say_joins, say_turns
+from causaldrive.clips.timeline import runs_of
 from causaldrive.clips.types import Lane, RoadMap
 from causaldrive.worlds.route import route_of
 from causaldrive.worlds.state import EgoState, SceneContext
-from causaldrive.worlds.true_actions import FINE_S, FinePoses, Phase, fine_poses, per_frame, phases_of, runs, settled
+from causaldrive.worlds.true_actions import FINE_S, FinePoses, Phase, fine_poses, per_frame, phases_of, settled
 
 Array = NDArray[np.float64]
 
@@ -99,12 +100,12 @@ def _said(
     _changes(changes, index, aside, lanes, context.road, words)
     for sign, side in ((1, "left"), (-1, "right")):
         said[(index >= 0) & (sign * bend >= words.curve_1pm)] = f"follow_curve_{side}"
-        for first, end in runs((index >= 0) & (sign * offset >= words.nudge_from_m) & (changes == "")):
+        for first, end in runs_of((index >= 0) & (sign * offset >= words.nudge_from_m) & (changes == "")):
             if (sign * offset[first:end]).max() >= words.nudge_reached_m:
                 said[first:end] = f"nudge_{side}"
-    _joins(said, index, lanes, context.road, words)
+    say_joins(said, index, lanes, context.road, round(words.join_s / FINE_S))
     said[changes != ""] = changes[changes != ""]
-    _turns(said, index, lanes)
+    say_turns(said, index, lanes)
     return said
 
 
@@ -116,17 +117,12 @@ def _bend(poses: FinePoses, context: SceneContext, words: LaneWords) -> Array:
     return (route.heading(arc + over) - route.heading(arc - over)) / (2 * over)
 
 
-def _passages(index: np.ndarray) -> list[int]:
-    """Where one lane is left for another."""
-    return (np.flatnonzero((index[1:] != index[:-1]) & (index[1:] >= 0) & (index[:-1] >= 0)) + 1).tolist()
-
-
 def _changes(
     changes: np.ndarray, index: np.ndarray, aside: Array, lanes: Sequence[Lane], road: RoadMap, words: LaneWords
 ) -> None:
     """Over a line between neighbours: from when the car began to move over until it has stopped doing so."""
     most = round(words.change_s / FINE_S)
-    for t in _passages(index):
+    for t in passages(index):
         word = lane_change_of(lanes[index[t - 1]], lanes[index[t]], road)
         if word is None:
             continue
@@ -137,19 +133,3 @@ def _changes(
         while end < min(t + most, len(moves)) and moves[end]:
             end += 1
         changes[first:end] = word
-
-
-def _joins(said: np.ndarray, index: np.ndarray, lanes: Sequence[Lane], road: RoadMap, words: LaneWords) -> None:
-    around = round(words.join_s / FINE_S)
-    for t in _passages(index):
-        word = join_of(lanes[index[t - 1]], lanes[index[t]], road)
-        if word:
-            said[max(t - around, 0) : t + around] = word
-
-
-def _turns(said: np.ndarray, index: np.ndarray, lanes: Sequence[Lane]) -> None:
-    for first, end in runs(np.array([i >= 0 and lanes[i].in_junction for i in index])):
-        through = [int(i) for i, _ in itertools.groupby(index[first:end])]
-        turned = sum(turn_of(lanes[i]) for i in through)
-        if abs(turned) >= STRAIGHT_RAD:
-            said[first:end] = "turn_left" if turned > 0 else "turn_right"

@@ -1,0 +1,37 @@
+"""From lane to lane over time: where one is left for another, and the words that this alone decides.
+
+Reads the index of the lane at each moment (-1 off the map), whoever found it: the detector and the truth it is measured
+against mean the same by these words. Knows nothing of how lanes were matched, nor of time between moments.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from causaldrive.clips.lane_graph import STRAIGHT_RAD, join_of, turn_of
+from causaldrive.clips.timeline import runs_of
+from causaldrive.clips.types import Lane, RoadMap
+
+
+def passages(index: np.ndarray) -> list[int]:
+    """Moments at which another lane is reached."""
+    return (np.flatnonzero((index[1:] != index[:-1]) & (index[1:] >= 0) & (index[:-1] >= 0)) + 1).tolist()
+
+
+def say_joins(words: np.ndarray, index: np.ndarray, lanes: Sequence[Lane], road: RoadMap, around: int) -> None:
+    """Write 'merge' or 'split' into `words`, `around` moments to each side of where lanes join or part."""
+    for t in passages(index):
+        word = join_of(lanes[index[t - 1]], lanes[index[t]], road)
+        if word:
+            words[max(t - around, 0) : t + around] = word
+
+
+def say_turns(words: np.ndarray, index: np.ndarray, lanes: Sequence[Lane]) -> None:
+    """Write the side of each turn into `words` for as long as its junction is crossed."""
+    for first, end in runs_of(np.array([i >= 0 and lanes[i].in_junction for i in index])):
+        turned = sum(turn_of(lanes[i]) for i, _ in itertools.groupby(index[first:end].tolist()))
+        if abs(turned) >= STRAIGHT_RAD:
+            words[first:end] = "turn_left" if turned > 0 else "turn_right"
