@@ -15,12 +15,13 @@ from causaldrive.rl.advantages import Judged, Lesson, Weights, lessons_of, path_
 from causaldrive.rl.config import RlConfig
 from causaldrive.rl.learner import Learner, chosen_mask, spread
 from causaldrive.rl.policy import PolicySettings, StudentPolicy
-from causaldrive.rl.rewards import StepRewards, path_rewards
+from causaldrive.rl.rewards import StepRewards, outcome_rewards, path_rewards
 from causaldrive.rl.rollouts import Drawn, Job, Rollout, Spoken, jobs_of, roll
 from causaldrive.student import checkpoint
 from causaldrive.worlds.episode import DriveSettings, EpisodeResult
+from causaldrive.worlds.path_trials import Outcome
 from causaldrive.worlds.scenes import draw_specs
-from causaldrive.worlds.scoring import Score
+from causaldrive.worlds.scoring import Event, Score
 
 SETTINGS = DriveSettings(duration_s=3.1)
 ONLY_PATHS = Weights(0.0, 0.0, 1.0)
@@ -70,6 +71,46 @@ def test_the_path_that_keeps_to_the_words_gains_the_other_loses_in_what_it_says_
 def test_paths_that_are_all_alike_teach_nothing_and_are_counted():
     found = path_lessons([judged(0.0, 0.1), judged(2.0, 2.2)], ONLY_PATHS)
     assert found.rows == [] and found.without_variance == 8
+
+
+# --- paths that were tried -------------------------------------------------------------------------------------------
+
+
+def tried(*outcomes: Outcome, text: str = SENTENCES[1]) -> Judged:
+    """One decision at which GO is true, with paths that all keep to the words and lead there."""
+    one = judged(*[0.0] * len(outcomes), text=text)
+    assert one.rollout.result is not None
+    one.rollout.result.decisions[0] = replace(one.decision, outcomes=list(outcomes))
+    return one
+
+
+def advantages_by_axis(one: Judged) -> tuple[list[float], list[float]]:
+    """Of the paths that teach something of (acceleration, curvature), with the drive reward alone."""
+    rows = path_lessons([one], Weights(1.0, 0.0, 0.0)).rows
+    first = one.rollout.drawn[0][0].spoken.given
+    sides = [[row.advantage for row in rows if row.spoken.given == first + axis] for axis in (0, 1)]
+    return sides[0], sides[1]
+
+
+def test_the_path_that_leads_to_where_the_expert_would_be_gains_on_that_axis():
+    along, aside = advantages_by_axis(tried(Outcome(0.1, 0.2, ()), Outcome(4.0, 0.2, ())))
+    assert along[0] > 0 > along[1] and aside == []
+    along, aside = advantages_by_axis(tried(Outcome(0.1, 0.9, ()), Outcome(0.1, 0.1, ())))
+    assert aside[0] < 0 < aside[1] and along == []
+
+
+def test_harm_that_is_the_cars_own_costs_on_both_axes():
+    hit, hit_by = (Event("collision", 1, "front hit with car a", at_fault) for at_fault in (True, False))
+    along, aside = advantages_by_axis(tried(Outcome(0.1, 0.1, (hit,)), Outcome(0.1, 0.1, ())))
+    assert along[0] < 0 < along[1] and aside[0] < 0 < aside[1]
+    assert advantages_by_axis(tried(Outcome(0.1, 0.1, (hit_by,)), Outcome(0.1, 0.1, ()))) == ([], [])
+
+
+def test_where_the_words_are_wrong_the_path_is_not_asked_where_it_leads():
+    wrong = tried(Outcome(0.1, 0.9, ()), Outcome(4.0, 0.1, ()), text=SENTENCES[0])  # "stop" on a clear road
+    along, aside = advantages_by_axis(wrong)
+    assert along == [] and aside[0] < 0 < aside[1]
+    assert np.isnan(outcome_rewards(judged(0.0, 1.5).decision, judged(0.0, 1.5).rollout.drawn[0])).all()  # not tried
 
 
 # --- words of their own ---------------------------------------------------------------------------------------------

@@ -53,6 +53,47 @@ def test_losses_are_those_of_the_definition(student):
     assert float(losses["flow_loss"]) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_spread_and_faded_losses_are_those_of_the_definition(student):
+    model, processor = student
+    rows = processor.training([make_sample(0), make_sample(1)], [TRACES[0], TRACES[2]])
+    c = model.config
+    with torch.no_grad():
+        losses = model.forward_training(rows, generator(), train_flow=False, bin_spread=2.0, fade_s=1.5)
+        plain = model.forward_training(rows, generator(), train_flow=False)
+        logp = model.vlm.lm_head(model.encode(rows).hidden).log_softmax(-1)
+    wanted, weights = [], []
+    for row, labels in enumerate(rows.labels_traj):
+        for order, place in enumerate((labels != IGNORED).nonzero()[:, 0].tolist()):
+            label = int(labels[place])
+            found = logp[row, place - 1]
+            if c.traj_token_start_idx <= label < c.traj_token_start_idx + c.future_bins:
+                bins = torch.arange(c.future_bins)
+                target = torch.exp(-((bins - (label - c.traj_token_start_idx)) ** 2) / (2 * 2.0**2))
+                wanted.append(-(target / target.sum() * found[bins + c.traj_token_start_idx]).sum())
+            else:
+                wanted.append(-found[label])
+            weights.append(torch.exp(torch.tensor(-(order // 2) * c.traj_tokens().steps_per_token * 0.1 / 1.5)))
+    wanted, weights = torch.stack(wanted), torch.stack(weights)
+    assert float(losses["traj_loss"]) == pytest.approx(float((wanted * weights).sum() / weights.sum()), rel=1e-4)
+    assert float(losses["text_loss"]) == pytest.approx(float(plain["text_loss"]), rel=1e-6)
+
+
+def test_with_fading_the_first_steps_pull_hardest():
+    model, processor = make_student()
+    rows = processor.training([make_sample(0)], [TRACES[0]])
+    places = (rows.labels_traj[0] != IGNORED).nonzero()[:, 0] - 1
+
+    def pulls(fade_s: float) -> torch.Tensor:
+        hidden = model.encode(rows).hidden.detach().requires_grad_()
+        model._token_losses(hidden, rows, 3.0, fade_s)["traj_loss"].backward()
+        assert hidden.grad is not None
+        return hidden.grad[0, places].norm(dim=-1)
+
+    ratio = pulls(1.0) / pulls(0.0)
+    assert ratio[0] > 3.0 and ratio[0] == pytest.approx(float(ratio[1]), rel=1e-4)
+    assert (ratio[:-2:2].diff() < 0).all() and ratio[-3] < 0.2
+
+
 def test_several_draws_share_one_cache(student):
     model, processor = student
     rows = processor.training([make_sample(0), make_sample(1)], [TRACES[0], None])

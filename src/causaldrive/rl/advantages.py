@@ -25,11 +25,13 @@ from causaldrive.rl.rewards import (
     REWARDS,
     StepRewards,
     episode_reward,
+    outcome_rewards,
     path_rewards,
     reasoning_reward,
     step_rewards,
 )
 from causaldrive.rl.rollouts import Drawn, Rollout, Spoken
+from causaldrive.worlds.episode import DecisionRecord
 from causaldrive.worlds.explanation import Explanation
 
 STD_FLOOR = 0.1
@@ -68,10 +70,15 @@ class Judged:
     rewards: StepRewards
 
     @property
+    def decision(self) -> DecisionRecord:
+        """As it was driven."""
+        assert self.rollout.result is not None
+        return self.rollout.result.decisions[self.index]
+
+    @property
     def truth(self) -> Explanation:
         """What is true there."""
-        assert self.rollout.result is not None
-        return self.rollout.result.decisions[self.index].truth
+        return self.decision.truth
 
     @property
     def truth_class(self) -> tuple[str, str, str | None]:
@@ -156,25 +163,32 @@ def word_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
 def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
     """The paths drawn at each decision, compared with each other by how well they do what the words say.
 
-        A(axis) = b(k) w_consistency A_consistency(axis)        within the paths of one decision
+        A(axis) = b(k) (w_consistency A_consistency(axis) + w_drive A_outcome(axis))     within the paths of a decision
 
-    All of them were drawn from one place, so nothing but the answer can make the difference. Tokens of acceleration
-    answer for the longitudinal axis and those of curvature for the lateral one: rewarded for the whole, a path keeps to
-    its lane by not getting far.
+    All of them were drawn from one place, so nothing but the answer can make the difference. Outcomes are compared
+    where paths were tried, among those whose words are right. Tokens of acceleration answer for the longitudinal axis
+    and those of curvature for the lateral one: rewarded for the whole, a path keeps to its lane by not getting far.
     """
     lift = balancing([one.truth_class for one in judged], weights.balance)
     rows, dumb = [], 0
     for one, b in zip(judged, lift, strict=True):
         drawn = drawn_at(one)
-        assert one.rollout.result is not None
-        rewards = path_rewards(one.rollout.result.decisions[one.index], drawn)
-        for axis in range(rewards.shape[1]):
+        kept_word, outcome = path_rewards(one.decision, drawn), outcome_rewards(one.decision, drawn)
+        for axis in range(kept_word.shape[1]):
             group = (one.rollout.job.scene, one.index, one.rollout.job.member, axis)
-            found = b * weights.consistency * normalised(rewards[:, axis].tolist(), [group] * len(rewards))
-            taught = _taught([path.of_axis(axis) for path in drawn], found, group)
+            found = weights.consistency * _compare(kept_word[:, axis]) + weights.drive * _compare(outcome[:, axis])
+            taught = _taught([path.of_axis(axis) for path in drawn], b * found, group)
             rows += taught
             dumb += len(drawn) - len(taught)
     return Lessons(rows, dumb)
+
+
+def _compare(rewards: np.ndarray) -> np.ndarray:
+    """(K,) advantages among those that have a reward; 0 for the others."""
+    known = np.flatnonzero(~np.isnan(rewards))
+    out = np.zeros(len(rewards))
+    out[known] = normalised(rewards[known].tolist(), [0] * len(known))
+    return out
 
 
 def _taught(spoken: Sequence[Spoken], advantages: np.ndarray, group: tuple[int, ...]) -> list[Lesson]:

@@ -38,6 +38,7 @@ class RlConfig:
     part: str = "speech"  # speech, words (for --mode tokens): only which words are chosen; language: the language model
     paths: int = 0  # paths drawn at each decision for the same words and compared with each other (for --mode tokens)
     own_words: bool = False  # each of these paths follows words of its own, and the words are compared too
+    try_paths_s: float = 0.0  # each of these paths is driven this long in a branch of the world, to see where it leads
     train_decoder: bool = False  # also train the decoder, by flow-SDE
     sde_noise: float = 0.3  # noise level of the flow-SDE
     objective: str = "grpo"  # grpo: clipped ratios; softmax: the paper's weighted likelihood
@@ -58,6 +59,7 @@ class RlConfig:
     anchor_labels: Path | None = None  # its labels
     anchor_frames: Path | None = None  # its decoded frames, as `sft --frames-cache` keeps them
     anchor_bin_spread: float = 0.0  # bins over which the target of a trajectory token is spread, as in `sft`
+    anchor_fade_s: float = 0.0  # trajectory tokens of the anchor count less the further ahead, as in `sft`
     anchor_weight: float = 0.5  # of the anchor's losses
     anchor_batch: int = 8  # anchor samples an optimizer step
     probe_scenes: int = 12  # scenes driven before and after with evaluation settings, for the report; 0: none
@@ -79,10 +81,12 @@ class RlConfig:
             self._expect(name, getattr(self, name) > 0, "a number above 0")
         for name in ("noise_temperature", "clip_low", "clip_high", "decoder_clip", "kl_weight", "drive_weight",
                      "reasoning_weight", "consistency_weight", "balance", "anchor_weight", "anchor_bin_spread",
-                     "probe_scenes", "sde_noise", "seed", "paths"):  # fmt: skip
+                     "anchor_fade_s", "probe_scenes", "sde_noise", "seed", "paths", "try_paths_s"):  # fmt: skip
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         compared = self.paths >= 2 and self.mode == "tokens" and not self.train_decoder
         self._expect("paths", compared or not self.paths, "0, or with --mode tokens alone at least 2 to compare,")
+        for name in ("own_words", "try_paths_s"):
+            self._expect(name, bool(self.paths) or not getattr(self, name), "nothing without --paths")
         self._expect("group_size", self.group_size >= 2, "at least 2 drives to compare")
         self._expect("duration_s", self.duration_s >= 2.5, "at least 2.5 s, of which 1.6 s are warm-up")
         ticks = self.decision_every_s * 10

@@ -213,7 +213,8 @@ class Learner:
         decodes = self.config.part == "language" or self.config.train_decoder
         with self.autocast():
             losses = self.model.forward_training(batch.to(self.model.device), self.state.generator, train_flow=decodes,
-                                                 bin_spread=self.config.anchor_bin_spread)  # fmt: skip
+                                                 bin_spread=self.config.anchor_bin_spread,
+                                                 fade_s=self.config.anchor_fade_s)  # fmt: skip
         names = ("text_loss", "traj_loss", "flow_loss") if decodes else ("text_loss", "traj_loss")
         return torch.stack([losses[name] for name in names]).sum()
 

@@ -110,9 +110,13 @@ def _plan_or_error(samples: Sequence[Generated]) -> Plan | Exception:
 def plan_of(samples: Sequence[Generated]) -> Plan:
     """The first sample as the plan to drive; all of them for pictures when there are several."""
     first = samples[0]
-    several = np.stack([sample.xyz_in_rig_m[:, :2] for sample in samples]) if len(samples) > 1 else None
+    several = yaws = None
+    if len(samples) > 1:
+        several = np.stack([sample.xyz_in_rig_m[:, :2] for sample in samples]).astype(float)
+        yaws = np.stack([sample.yaw_rad for sample in samples]).astype(float)
     xy, yaw = np.asarray(first.xyz_in_rig_m)[:, :2], np.asarray(first.yaw_rad)
-    return Plan(xy.astype(float), yaw.astype(float), first.trace, several, {"generated": first, "others": samples[1:]})
+    notes = {"generated": first, "others": samples[1:]}
+    return Plan(xy.astype(float), yaw.astype(float), first.trace, several, yaws, notes)
 
 
 def row_seed(seed: int, observation: Observation, member: int = 0) -> int:

@@ -18,6 +18,7 @@ _REWARDS = {"reward_drive": "drive reward, per decision", "reward_episode": "dri
             "reward_reasoning": "reasoning reward", "reasoning_caused": "reasoning reward where there is a cause",
             "reasoning_clear": "reasoning reward where there is none", "reward_consistency": "consistency reward",
             "rubric": "reasoning, 0-5 rubric", "unreadable": "share of text that cannot be read"}  # fmt: skip
+_OUTCOMES = {"outcome_along": "outcome of drawn paths, along", "outcome_aside": "outcome of drawn paths, aside"}
 _DRIVING = {"scene_score": "scene score", "clean": "clean drives", "progress": "progress", "comfort": "comfort",
             "at_fault_collision": "at-fault collision", "off_road": "off the road",
             "rule_breaking": "rule broken"}  # fmt: skip
@@ -86,7 +87,13 @@ def _rewards(config: RlConfig, metrics: Sequence[dict[str, Any]]) -> Section:
             f" Besides, {config.paths} paths are drawn for the words of each decision and compared with each other by "
             "how well they do what the words say."
         )
-    return Section("Rewards", [text, _figure(metrics, _REWARDS, f"Sampled at temperature {config.temperature:g}.")])
+    if config.try_paths_s:
+        text += (
+            f" Each is driven {config.try_paths_s:g} s in a branch of the world and compared by where it leads: how "
+            "far from the expert's way from there, and to what harm."
+        )
+    shown = _REWARDS | (_OUTCOMES if all(name in row for row in metrics for name in _OUTCOMES) else {})
+    return Section("Rewards", [text, _figure(metrics, shown, f"Sampled at temperature {config.temperature:g}.")])
 
 
 def _probe(before: dict[str, Any], after: dict[str, Any]) -> Section:

@@ -4,6 +4,7 @@
     drive_episode = scene score (1 - 0.5 [a rule was broken]) (0.8 + 0.2 comfort)
     reasoning_k   = 0.6 (longitudinal right + lateral and side right) / 2 + 0.4 F1(named cause kinds, true ones)
     consistency_k = 1 if the plan does what the text says on both axes, else 0
+    outcome       = (1 - h) exp(-gap / scale)     of a path that was tried, by axis: gap to the expert's way, metres
 
 p_k: metres driven during the step over the metres that the reference drive makes in that time on average, at most 1.
 c_k: share of the step's ticks inside the comfort bounds. h_k: the worst harm that follows within 3 s, fading the
@@ -33,6 +34,7 @@ HARM = {"collision": 1.0, "off_road": 1.0, "red_light": 0.7, "wrong_way": 0.7, "
 LOOK_BACK_S = 3.0  # decisions this long before a harmful event share the blame
 FADE_PER_S = 0.8  # share of the harm that is left per second between decision and event
 PATH_BANDS_M = (0.3, 0.6, 1.2, 2.4)
+OUTCOME_SCALES_M = (2.0, 0.5)  # along the route and aside
 _PATH_LIMITS = tuple(replace(LIMITS, keep_band_m=band_m) for band_m in PATH_BANDS_M)
 RULE_FACTOR = 0.5  # what is left of an episode's drive reward after a broken rule
 
@@ -189,6 +191,22 @@ def path_rewards(decision: DecisionRecord, drawn: Sequence[Drawn]) -> np.ndarray
         _by_axis(parse(path.text), _motion(speed, path.xy_in_rig_m, path.yaw_rad, offset, decision.joins))
         for path, speed, offset in zip(drawn, speeds, offsets[1:], strict=True)
     ])  # fmt: skip
+
+
+def outcome_rewards(decision: DecisionRecord, drawn: Sequence[Drawn]) -> np.ndarray:
+    """(K, 2) where each drawn path of a decision step leads, by axis; nan where it was not tried, or where its words
+    decide wrongly on that axis: it is then to do as they say, and they are what is to be mended.
+
+        (1 - h) exp(-gap / OUTCOME_SCALES_M)        h: the worst harm of its own within the trial
+    """
+    if decision.outcomes is None:
+        return np.full((len(drawn), 2), np.nan)
+    assert len(decision.outcomes) == len(drawn), "every drawn path is tried"
+    harm = [max((HARM[e.kind] for e in one.events if e.at_fault), default=0.0) for one in decision.outcomes]
+    gaps_m = np.array([(one.along_m, one.aside_m) for one in decision.outcomes]).reshape(-1, 2)
+    rewards = (1.0 - np.array(harm)[:, None]) * np.exp(-gaps_m / OUTCOME_SCALES_M)
+    right = np.array([decision_agreement(parse(path.text), decision.truth) for path in drawn]).reshape(-1, 2)
+    return np.where(right, rewards, np.nan)
 
 
 def _by_axis(parsed: ParsedTrace, motion: PlannedMotion) -> tuple[float, float]:

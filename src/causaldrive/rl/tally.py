@@ -12,12 +12,13 @@ import numpy as np
 
 from causaldrive.label.trace import compose
 from causaldrive.label.types import Cause
-from causaldrive.rl.advantages import Judged
-from causaldrive.rl.rewards import episode_reward
+from causaldrive.rl.advantages import Judged, drawn_at
+from causaldrive.rl.rewards import episode_reward, outcome_rewards
 from causaldrive.rl.rollouts import Rollout
 from causaldrive.worlds.explanation import Explanation
 
 _FAILURES_SHOWN = 5
+_AXES = ("outcome_along", "outcome_aside")
 
 
 def tally(rollouts: Sequence[Rollout], judged: Sequence[Judged]) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def tally(rollouts: Sequence[Rollout], judged: Sequence[Judged]) -> dict[str, An
         "reasoning_caused": _mean([one.rewards.reasoning for one in judged if one.truth.causes]),
         "reasoning_clear": _mean([one.rewards.reasoning for one in judged if not one.truth.causes]),
         "reward_consistency": _mean([s.consistency for s in steps]),
+        **_outcomes(judged),
         "rubric": _mean([float(s.rubric) for s in steps]),
         "unreadable": _mean([float(not s.readable) for s in steps]),
         "truncated": _mean([float(s.chosen < len(s.token_ids)) for s in cut]),
@@ -48,6 +50,14 @@ def tally(rollouts: Sequence[Rollout], judged: Sequence[Judged]) -> dict[str, An
         "progress": _mean([s.progress for s in scores]),
         "comfort": _mean([s.comfort for s in scores]),
     }
+
+
+def _outcomes(judged: Sequence[Judged]) -> dict[str, float]:
+    """Mean outcome of the paths that were tried, by axis; nothing where none was."""
+    rows = [outcome_rewards(one.decision, drawn_at(one)) for one in judged if one.decision.outcomes]
+    if not rows:
+        return {}
+    return {name: float(np.nanmean(axis)) for name, axis in zip(_AXES, np.concatenate(rows).T, strict=True)}
 
 
 def _mean(values: Sequence[float]) -> float | None:

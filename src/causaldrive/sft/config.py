@@ -47,6 +47,7 @@ class SftConfig:
     traj_weight: float = 1.0  # of the cross-entropy averaged over trajectory tokens
     flow_weight: float = 1.0  # of the flow-matching loss
     bin_spread: float = 0.0  # bins over which the target of a trajectory token is spread; 0: the true bin alone
+    fade_s: float = 0.0  # trajectory tokens count exp(-t / this), t seconds ahead, mean 1; 0: all alike
     clip_norm: float = 1.0  # gradient norm is clipped to this
     ema_decay: float = 0.0  # exponential moving average of the weights, saved instead of them; 0: off
     seed: int = 0  # of sample order, flow times and noise
@@ -78,13 +79,14 @@ class SftConfig:
             self._expect(name, getattr(self, name) > 0, "a number above 0")
         for name in ("warmup_steps", "micro_batch", "length_buckets", "lora_rank", "eval_samples", "weight_decay"):
             self._expect(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("text_weight", "traj_weight", "flow_weight", "bin_spread"):
+        for name in ("text_weight", "traj_weight", "flow_weight", "bin_spread", "fade_s"):
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         for name in ("final_rate", "ema_decay"):
             self._expect(name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
         for name in self.log:
             if name not in TRACKERS:
                 raise unknown_name("sft: --log", name, TRACKERS)
+        self._expect("fade_s", not self.fade_s or "tokens" in self.speak, "0 without trajectory tokens (--speak)")
         self._refuse_together(weights_of(self.best_by))
 
     def _refuse_together(self, best: dict[str, float]) -> None:

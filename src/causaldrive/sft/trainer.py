@@ -278,6 +278,7 @@ class Trainer:
             train_backbone=self.config.part != "decoder",
             train_flow=self.config.part != "backbone" and self.config.speaks_flow,
             bin_spread=self.config.bin_spread if self.model.training else 0.0,
+            fade_s=self.config.fade_s if self.model.training else 0.0,
             drawn=drawn,
         )
 

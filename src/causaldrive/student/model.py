@@ -23,6 +23,7 @@ from transformers import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
 
+from causaldrive.ground.words import STEP_S
 from causaldrive.student import flow
 from causaldrive.student.action_space import UnicycleActionSpace
 from causaldrive.student.batches import IGNORED, CompletionBatch, PromptBatch, TrainingBatch
@@ -179,6 +180,7 @@ class CausalDriveModel(PreTrainedModel):
         train_backbone: bool = True,
         train_flow: bool = True,
         bin_spread: float = 0.0,
+        fade_s: float = 0.0,
         drawn: flow.Draws | None = None,
     ) -> dict[str, Tensor]:
         """Losses of one batch; nothing is weighted or summed here.
@@ -189,18 +191,21 @@ class CausalDriveModel(PreTrainedModel):
         each row's own mean, NaN for a row without such tokens. `train_backbone=False` computes the backbone without
         gradient (staged training); `train_flow=False` leaves the decoder out.
         `bin_spread` above 0 shares the target of a trajectory token among the bins near the true one, as a Gaussian of
-        that many bins: bins are numbers, and a near miss is a small one.
+        that many bins: bins are numbers, and a near miss is a small one. `fade_s` above 0 weighs a trajectory token by
+        exp(-t / fade_s), t the time it speaks of, scaled to mean 1: the car drives the beginning and then thinks again.
         """
         with torch.set_grad_enabled(train_backbone and torch.is_grad_enabled()):
             encoded = self.encode(batch)
-            losses = self._token_losses(encoded.hidden, batch, bin_spread)
+            losses = self._token_losses(encoded.hidden, batch, bin_spread, fade_s)
         if train_flow:
             shape = (len(batch) * flow_draws, *batch.action.shape[1:])
             per_sample = self._flow_losses(encoded, batch, drawn or flow.draw(shape, generator), flow_draws)
             losses |= {"flow_loss": per_sample.mean(), "flow_loss_per_sample": per_sample.detach()}
         return losses
 
-    def _token_losses(self, hidden: Tensor, batch: TrainingBatch, bin_spread: float = 0.0) -> dict[str, Tensor]:
+    def _token_losses(
+        self, hidden: Tensor, batch: TrainingBatch, bin_spread: float = 0.0, fade_s: float = 0.0
+    ) -> dict[str, Tensor]:
         """Cross-entropies; logits are made only where a label stands (hidden state t predicts token t + 1)."""
         text, traj = batch.labels_text[:, 1:], batch.labels_traj[:, 1:]
         labels = torch.where(text != IGNORED, text, traj)
@@ -210,6 +215,9 @@ class CausalDriveModel(PreTrainedModel):
         if bin_spread > 0:
             losses = self._spread_losses(logits, labels[rows, columns], losses, bin_spread)
         is_text = text[rows, columns] != IGNORED
+        if fade_s > 0:
+            ahead_s = self._ahead_s(columns - batch.traj_start[rows])
+            losses = torch.where(is_text, losses, losses * fading(ahead_s, ~is_text, fade_s))
         found: dict[str, Tensor] = {}
         for name, chosen in (("text_loss", is_text), ("traj_loss", ~is_text)):
             count = torch.zeros(len(batch), device=losses.device).index_add(0, rows, chosen.float())
@@ -217,6 +225,10 @@ class CausalDriveModel(PreTrainedModel):
             found[name] = total.sum() / count.sum().clamp(min=1)
             found[f"{name}_per_sample"] = (total / count).detach()
         return found
+
+    def _ahead_s(self, order: Tensor) -> Tensor:
+        """Seconds ahead of the n-th trajectory token's group of steps; acceleration and curvature take turns."""
+        return (order // 2).float() * self.config.traj_tokens().steps_per_token * STEP_S
 
     def _spread_losses(self, logits: Tensor, labels: Tensor, losses: Tensor, spread: float) -> Tensor:
         """Where the label is the bin b: -sum_j q_j log p_j over future bins j, q_j ~ exp(-(j - b)^2 / 2 spread^2)."""
@@ -253,6 +265,12 @@ class CausalDriveModel(PreTrainedModel):
         chosen = logprobs.gather(1, batch.input_ids[rows, columns + 1][:, None])[:, 0]
         out = torch.zeros(written.shape[0], written.shape[1] + 1, device=chosen.device)
         return out.index_put((rows, columns + 1), chosen)
+
+
+def fading(ahead_s: Tensor, counted: Tensor, fade_s: float) -> Tensor:
+    """exp(-t / fade_s), scaled to mean 1 over those that are `counted`."""
+    weights = torch.exp(-ahead_s / fade_s)
+    return weights * counted.sum() / (weights * counted).sum().clamp(min=1e-12)
 
 
 def permitted_logprobs(logits: Tensor, permitted: Tensor, temperature: float) -> Tensor:

@@ -19,6 +19,7 @@ from causaldrive.ground.errors import UserError
 from causaldrive.ground.words import FUTURE_STEPS, HISTORY_STEPS, STEP_S
 from causaldrive.worlds.expert import Explanation, explain
 from causaldrive.worlds.expert_turns import joins_at
+from causaldrive.worlds.path_trials import Outcome, try_paths
 from causaldrive.worlds.scenes import SceneSpec
 from causaldrive.worlds.scoring import Score, Scorer, score_drive
 from causaldrive.worlds.state import EgoState, SceneContext, WorldState
@@ -59,6 +60,7 @@ class DriveSettings:
     track: bool = True  # feedback on where the car is off its plan; False: the plan's own controls, come what may
     latency_s: float = 0.0  # a plan is driven this long after what it was made from was seen; the one before goes on
     reactive_log: bool = False  # in a replayed log the others brake for the ego; False: they follow the log by time
+    try_paths_s: float = 0.0  # the other paths of a plan are driven this long, each in a branch; 0: not at all
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.latency_s <= self.decision_every_s:
@@ -90,7 +92,8 @@ class Plan:
     xy_in_rig_m: np.ndarray  # (64, 2)
     yaw_rad: np.ndarray  # (64,)
     text: str = ""
-    samples_xy_in_rig_m: np.ndarray | None = None  # (K, 64, 2) further samples, for pictures
+    samples_xy_in_rig_m: np.ndarray | None = None  # (K, 64, 2) this path and further ones, for pictures and trials
+    samples_yaw_rad: np.ndarray | None = None  # (K, 64)
     notes: dict = field(default_factory=dict)  # stays in the policy's process
 
     def problem(self) -> PolicyFailure | None:
@@ -147,6 +150,7 @@ class DecisionRecord:
     samples_xy_in_rig_m: np.ndarray | None = None
     samples_lane_offset_m: np.ndarray | None = None  # (K, 65), as `lane_offset_m`
     joins: bool = False  # the route joins or leaves a road close ahead
+    outcomes: list[Outcome] | None = None  # (K - 1) of the further samples, where they are tried
 
 
 @dataclass
@@ -267,7 +271,19 @@ class Episode:
         offsets = None if samples is None else np.stack([self._lane_offset(xy) for xy in samples])
         where = (plan.xy_in_rig_m, plan.yaw_rad, self._lane_offset(plan.xy_in_rig_m), samples, offsets)
         joins, _ = joins_at(self.world.context, ego)
-        self.decisions.append(DecisionRecord(self.tick, self.world.state.t_us, plan.text, truth, speeds, *where, joins))
+        head = (self.tick, self.world.state.t_us, plan.text, truth, speeds)
+        self.decisions.append(DecisionRecord(*head, *where, joins, self._outcomes(plan)))
+
+    def _outcomes(self, plan: Plan) -> list[Outcome] | None:
+        """Where the further samples lead; None where they are not tried."""
+        if not self.settings.try_paths_s or plan.samples_xy_in_rig_m is None:
+            return None
+        assert plan.samples_yaw_rad is not None, "samples that are tried have headings"
+        ego = self.world.state.ego
+        others = [Plan(xy, yaw) for xy, yaw in zip(plan.samples_xy_in_rig_m[1:], plan.samples_yaw_rad[1:], strict=True)]
+        where = (ego.xy_in_local_m, ego.yaw_rad, ego.speed_mps, self.settings.track)
+        paths = [PlanFollower(other, *where).control for other in others]
+        return try_paths(self.world, self.scorer, paths, self.settings.try_paths_s)
 
     def _lane_offset(self, xy_in_rig_m: np.ndarray) -> np.ndarray:
         """(65,) lateral offset from the route now and along a path (64, 2)."""

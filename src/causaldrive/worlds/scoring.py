@@ -8,6 +8,7 @@ close encounter = less than 0.5 m between the boxes while the ego moves. Knows n
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,6 +82,13 @@ class Scorer:
                 self._note(kind, state, detail)
         self._lane_rules(state)
         self._previous = state
+
+    def fork(self) -> Scorer:
+        """Another one that goes on from here and has noted nothing yet. They share the map's geometry."""
+        twin = copy(self)
+        twin.events, twin.fatal = [], False
+        twin._touching, twin._signs = set(self._touching), self._signs.fork()
+        return twin
 
     def hand_over(self) -> None:
         """Another driver takes the wheel: what happened so far is not its doing.

@@ -31,6 +31,10 @@ class SignRules:
         self._told |= {detail for _, detail in fresh}
         return fresh
 
+    def fork(self) -> SignRules:
+        """Another one that goes on from here."""
+        return SignRules(self.context, set(self._stood), set(self._told))
+
     def _signs(self, before: WorldState, now: WorldState) -> list[tuple[str, str]]:
         """The front passes the line beside a sign that faces us, though the car has not stood within 5 m of it."""
         signs = [i for i, kind in enumerate(now.agents.category) if kind == "sign"]
