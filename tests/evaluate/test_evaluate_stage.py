@@ -93,6 +93,9 @@ def test_open_loop_measures_what_is_known_and_two_runs_agree(data, tmp_path: Pat
     expert = rows["open_loop", "expert", "all", "minade_6s4_m"]
     assert expert["value"] == 0 and expert["by_construction"]
     assert rows["open_loop", "expert", "all", "cause_f1"]["value"] == 1
+    gains = {name: rows["open_loop", name, "all", "steering_gain"]["value"] for name in ("expert", "constant velocity")}
+    assert gains["expert"] == pytest.approx(1.0) and gains["constant velocity"] == 0.0
+    assert rows["open_loop", "expert", "all", "aside_2s_m"]["value"] == pytest.approx(0.0, abs=1e-3)
     assert ("open_loop", "bare", "all", "parse_rate") not in rows
     assert rows["open_loop", "coc", "all", "parse_rate"]["n"] == 14
     first = rows["open_loop", "coc", "all", "minade_6s4_m"]

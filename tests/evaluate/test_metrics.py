@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from causaldrive.evaluate.metrics import Log, compare
+from causaldrive.evaluate.open_loop import steering
 from causaldrive.evaluate.reasoning import motion_as_json, motion_from_json, tallies
 from causaldrive.ground.words import CAUSE_KINDS
 from causaldrive.label.truth import Truth, truth_of_label
@@ -120,3 +121,26 @@ def test_compare_pairs_by_item_and_leaves_out_what_one_lacks():
     (difference,) = compare(first, second, ["minade_6s4_m"], 0)
     assert difference.n == 6 and difference.value == pytest.approx(-0.5)
     assert difference.low == pytest.approx(-0.5) and difference.high == pytest.approx(-0.5)
+
+
+# --- steering --------------------------------------------------------------------------------------------------------
+
+
+def bent(left_m: float) -> np.ndarray:
+    """(64, 2) a path at 10 m/s that has gone `left_m` aside after 2 s and as much more every 2 s."""
+    t = 0.1 * np.arange(1, 65)
+    return np.stack([10.0 * t, left_m * t / 2.0], axis=1)
+
+
+@pytest.mark.parametrize(("planned", "true", "gain"), [(1.0, 1.0, 1.0), (0.5, 1.0, 0.5), (-1.0, 1.0, -1.0)])
+def test_the_steering_gain_is_how_much_of_the_way_aside_is_done(planned, true, gain):
+    found = steering(bent(planned), bent(true))
+    assert found["steered_m2"][0] / found["steered_m2"][1] == pytest.approx(gain, abs=1e-3)
+    assert found["aside_2s_m"] == pytest.approx(abs(planned - true), abs=0.01)
+
+
+def test_a_path_that_is_only_slower_is_not_beside_the_way():
+    slow = bent(1.0) * 0.8
+    assert steering(slow, bent(1.0))["aside_2s_m"] == pytest.approx(0.0, abs=1e-3)
+    fast = bent(1.0) * 1.3
+    assert steering(fast, bent(1.0))["aside_2s_m"] == pytest.approx(0.0, abs=1e-3)

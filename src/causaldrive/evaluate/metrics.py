@@ -42,6 +42,8 @@ METRICS: dict[str, Metric] = {
     "fde_6s4_m": Metric("FDE @6.4 s, first sample", "m", "low", False),
     "jerk_mps3": Metric("jerk, RMS", "m/s³", "low", False),
     "lateral_acceleration_mps2": Metric("lateral acceleration, RMS", "m/s²", "low", False),
+    "aside_2s_m": Metric("aside @2 s, first sample", "m", "low", False),
+    "steering_gain": Metric("steering gain @2 s", "", "none", False),
     "path_parse_rate": _percent("paths readable", "high"),
     "written_tokens": Metric("tokens an answer", "", "low", False),
     "clean_share": _percent("clean scenes", "high"),
@@ -115,9 +117,11 @@ def _open_loop(record: Record) -> dict[str, Tally]:
         "ade_6s4_m": Tally(float(error_m[0].mean()), 1),
         "fde_6s4_m": Tally(float(error_m[0, -1]), 1),
     }
-    for name in ("jerk_mps3", "lateral_acceleration_mps2", "written_tokens"):  # logs of before have none
+    for name in ("jerk_mps3", "lateral_acceleration_mps2", "aside_2s_m", "written_tokens"):  # old logs have none
         if record.get(name) is not None:
             found[name] = Tally(float(record[name]), 1)
+    if "steered_m2" in record:
+        found["steering_gain"] = Tally(*record["steered_m2"])
     if record.get("paths"):
         read, asked = record["paths"]
         found["path_parse_rate"] = Tally(read, asked, asked)

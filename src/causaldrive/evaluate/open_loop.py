@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from causaldrive.clips.geometry import to_frame
+from causaldrive.clips.geometry import project_on_polyline, to_frame
 from causaldrive.clips.resample import resample_ego
 from causaldrive.clips.samples import cut_sample
 from causaldrive.clips.store import read_recordings, seen_by
@@ -47,6 +47,7 @@ from causaldrive.worlds.replay import context_of, states_of
 
 TRUTHS = ("accepted", "edited")  # label statuses that count as truth
 SHORTEST_STEP_M = 0.05  # a shorter way-point step has no direction to speak of
+STEERED_STEPS = 20  # 2 s, at which it is seen how far a path has gone aside
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,7 @@ def _record(moment: Moment, answer: Answer) -> dict[str, Any]:
         "paths": [len(paths), answer.asked],
         "written_tokens": answer.written_tokens,
         **(smoothness(paths[0], _speed(recording, t0_us)) if len(paths) else {}),
+        **(steering(paths[0], sample.future_xyz_in_rig_m[:, :2]) if len(paths) else {}),
         "text": text,
         "truth": truth_of_label(moment.label).as_json(),
         "motion": None if text is None else motion_as_json(_motion(recording, t0_us, answer)),
@@ -289,6 +291,19 @@ def smoothness(xy_in_rig_m: np.ndarray, speed_mps: float) -> dict[str, float]:
     moves = np.minimum(length[:-1], length[1:]) >= SHORTEST_STEP_M
     lateral = np.where(moves, (length[:-1] + length[1:]) / 2 * turn / STEP_S**2, 0.0)
     return {"jerk_mps3": _rms(jerk), "lateral_acceleration_mps2": _rms(lateral)}
+
+
+def steering(xy_in_rig_m: np.ndarray, true_xy_in_rig_m: np.ndarray) -> dict[str, Any]:
+    """How far a planned path (64, 2) is beside the true one at 2 s, and (y y*, y*^2) of how far each has gone aside.
+
+    The sums of the pairs over many moments give the steering gain sum(y y*) / sum(y*^2): 1 steers as far as is needed.
+    A small mean distance can hide a driver who does half of it everywhere; in closed loop that one leaves the road.
+    """
+    y, true_y = (float(path[STEERED_STEPS - 1, 1]) for path in (xy_in_rig_m, true_xy_in_rig_m))
+    ahead = true_xy_in_rig_m[-1:] + np.diff(true_xy_in_rig_m[[-6, -1]], axis=0) * 4 + [[1e-3, 0.0]]
+    course = np.concatenate([[[-1.0, 0.0], [0.0, 0.0]], true_xy_in_rig_m, ahead])
+    aside = project_on_polyline(xy_in_rig_m[STEERED_STEPS - 1][None], course)[1][0]
+    return {"aside_2s_m": round(abs(float(aside)), 4), "steered_m2": [round(y * true_y, 5), round(true_y**2, 5)]}
 
 
 def _rms(values: np.ndarray) -> float:

@@ -12,9 +12,9 @@ from typing import Any
 from causaldrive.evaluate.metrics import METRICS
 from causaldrive.evaluate.tables import (
     CLOSED_LOOP,
+    FIRST_PATH,
     OPEN_LOOP,
     REASONING,
-    SMOOTHNESS,
     Column,
     Row,
     Rows,
@@ -71,8 +71,9 @@ def part_items(results: Results, rows: Rows, part: str) -> list[Item]:
     figure = bars(rows, drivers, [Column(part, metric) for metric in main])
     items.append(Figure(figure, alt="intervals of the main numbers"))
     if part == "open_loop":
-        items.append(drivers_table(rows, drivers, [Column(part, metric) for metric in SMOOTHNESS],
-                                   caption="How smooth the first path is, and what an answer costs."))  # fmt: skip
+        items.append(drivers_table(rows, drivers, [Column(part, metric) for metric in FIRST_PATH],
+                                   caption="Where the first path leads (a steering gain of 1 steers as far as is "
+                                           "needed), how smooth it is, and what an answer costs."))  # fmt: skip
     spoken = [driver for driver in drivers if rows.get(part, driver, "parse_rate") is not None]
     if spoken:
         columns = [Column(part, metric) for metric in REASONING]

@@ -14,7 +14,9 @@ from causaldrive.ground.page import Cell, Table
 
 Row = Mapping[str, Any]
 OPEN_LOOP = ("minade_3s_m", "minade_6s4_m", "ade_6s4_m", "fde_6s4_m")
-SMOOTHNESS = ("jerk_mps3", "lateral_acceleration_mps2", "path_parse_rate", "written_tokens")
+FIRST_PATH = (
+    "aside_2s_m", "steering_gain", "jerk_mps3", "lateral_acceleration_mps2", "path_parse_rate", "written_tokens",
+)  # fmt: skip
 CLOSED_LOOP = (
     "clean_share", "at_fault_collision_share", "off_road_share", "rule_breaking_share", "close_encounter_share",
     "progress", "comfort", "scene_score",
