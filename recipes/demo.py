@@ -30,6 +30,9 @@ Group = tuple[tuple[str, ...], ...]  # chains of steps, by name: they run side b
 
 TRAIN_SCENES, TEST_SCENES = 320, 36
 EYES_STEPS, SFT_STEPS, RL_ROUNDS = 900, 560, 3
+SFT = ("--batch-size", "8", "--freeze-eyes", "--text-weight", "3", "--bin-spread", "3")
+NEAR = ("--fade-s", "0.8")  # in closed loop the first steps are driven, and then it thinks again
+ANCHOR = ("--anchor-weight", "1", "--anchor-bin-spread", "3", "--anchor-fade-s", "0.8")  # the same losses in RL
 BESIDE: tuple[Group, ...] = (
     (("record-test", "label-test"), ("see",)),
     (("sft-trajectory",), ("sft-coc",)),
@@ -44,9 +47,8 @@ def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
     )
     train, test = f"{run}/record", f"{run}/record-test"
     data = ["--recordings", train, "--labels", f"{run}/label", "--seed", str(seed)]
-    sft = ["sft", "--student", f"{run}/see/checkpoint", *data, "--steps", steps, "--batch-size", "8", "--freeze-eyes",
-           "--flow-draws", "1", "--bin-spread", "3", "--text-weight", "3",
-           "--frames-cache", f"{run}/frames"]  # fmt: skip
+    sft = ["sft", "--student", f"{run}/see/checkpoint", *data, "--steps", steps, *SFT, *NEAR,
+           "--flow-draws", "1", "--frames-cache", f"{run}/frames"]  # fmt: skip
     return [
         *until_eyes(run, seed, size),
         ("sft-trajectory", [*sft, "--mode", "trajectory", "--out", f"{run}/sft-trajectory"]),
@@ -54,7 +56,7 @@ def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
         ("rl", ["rl", "--student", f"{run}/sft-coc/checkpoint", "--out", f"{run}/rl", "--first-seed", str(RL_SEED),
                 "--mode", "tokens", "--paths", "3", "--own-words", "--group-size", "2", "--iterations", rounds,
                 "--drive-weight", "1", "--reasoning-weight", "1", "--anchor-recordings", train, "--anchor-labels",
-                f"{run}/label", "--anchor-frames", f"{run}/frames", "--anchor-bin-spread", "3", "--anchor-weight", "1",
+                f"{run}/label", "--anchor-frames", f"{run}/frames", *ANCHOR,
                 "--seed", str(seed)]),
         ("evaluate", ["evaluate", "--out", f"{run}/evaluate", "--recordings", test, "--labels", f"{run}/label-test",
                       "--first-seed", str(DRIVE_SEED), "--closed-loop-scenes", test_scenes, "--mode", "tokens",

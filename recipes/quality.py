@@ -19,7 +19,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo import DRIVE_SEED, EYES_STEPS, SFT_STEPS, TEST_SCENES, Step, run_chain, shared_start
+from demo import DRIVE_SEED, EYES_STEPS, NEAR, SFT, SFT_STEPS, TEST_SCENES, Step, run_chain, shared_start
 from seeds import differences, summaries, table_text
 
 from causaldrive.ground.files import read_json, write_json
@@ -75,9 +75,8 @@ def steps_of(run: Path, data: Path, arm: Arm, seed: int, size: float) -> list[St
     checkpoint = f"{at}/sft/checkpoint" + ("@trajectory" if arm.mode == "trajectory" else "")
     return [
         *steps,
-        (f"sft {arm.name} {seed}", ["sft", "--student", start, *given, "--steps", count, "--batch-size", "8",
-                                    "--freeze-eyes", "--flow-draws", "1", "--bin-spread", "3", "--text-weight", "3",
-                                    "--mode", arm.mode, "--frames-cache", f"{data}/frames", "--out", f"{at}/sft"]),
+        (f"sft {arm.name} {seed}", ["sft", "--student", start, *given, "--steps", count, *SFT, *NEAR, "--flow-draws",
+                                    "1", "--mode", arm.mode, "--frames-cache", f"{data}/frames", "--out", f"{at}/sft"]),
         (f"evaluate {arm.name} {seed}", ["evaluate", "--out", f"{at}/evaluate", "--recordings", f"{data}/record-test",
                                          "--labels", f"{data}/label-test", "--first-seed", str(DRIVE_SEED),
                                          "--closed-loop-scenes", str(max(round(size * TEST_SCENES), 6)), "--mode",

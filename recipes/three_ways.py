@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from demo import SFT_STEPS, Step, run_chain, shared_start
+from demo import SFT, SFT_STEPS, Step, run_chain, shared_start
 from seeds import differences, summaries, table_text
 
 from causaldrive.clips.samples import cut_sample
@@ -45,8 +45,7 @@ def seed_steps(run: Path, data: Path, seed: int, size: float, moments: int) -> l
     for way in WAYS:
         steps += [
             (f"sft {way} {seed}", ["sft", "--student", f"{data}/see/checkpoint", *given, "--seed", str(seed), "--steps",
-                                   count, "--batch-size", "8", "--freeze-eyes", "--text-weight", "3", "--bin-spread",
-                                   "3", "--speak", way, "--eval-every", count, "--eval-samples", "32",
+                                   count, *SFT, "--speak", way, "--eval-every", count, "--eval-samples", "32",
                                    "--no-check-traces", "--out", f"{at}/sft-{way}"]),
             (f"evaluate {way} {seed}", ["evaluate", "--out", f"{at}/evaluate-{way}", *held, "--mode", way,
                                         "--closed-loop-scenes", "0", "--videos", "0", "--open-loop-limit", str(moments),
