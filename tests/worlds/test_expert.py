@@ -18,7 +18,9 @@ from causaldrive.worlds.expert_drive import Disturbance, Drive, disturbance_of, 
 from causaldrive.worlds.explanation import Nudge
 from causaldrive.worlds.route import Route, pavement, route_of
 from causaldrive.worlds.scenes import SceneSpec, build_scene, default_camera, draw_specs
+from causaldrive.worlds.scoring import JERK_MPS3
 from causaldrive.worlds.state import AgentArrays, EgoState, LightArrays, SceneContext, WorldState
+from causaldrive.worlds.vehicle import advance
 
 CAR, PERSON = (4.5, 1.8, 1.5), (0.5, 0.6, 1.75)
 
@@ -297,6 +299,44 @@ def test_drives_are_comfortable_and_decisions_do_not_flicker(drives):
         )
         assert np.abs(lateral).max() <= 3.0 and changes <= 6, driven.scene.spec.scene_id
         assert np.quantile(acceleration, 0.01) > -3.6, driven.scene.spec.scene_id
+
+
+@pytest.mark.parametrize(
+    ("family", "seed"),
+    [("lead_brakes", 2700002), ("emergency_vehicle", 2700032), ("ramp_merge", 2700058), ("pedestrian_crosses", 2700084),
+     ("van_jaywalker", 2700102)],
+)  # fmt: skip
+def test_braking_is_built_up_and_let_go_within_the_bound_on_jerk(family, seed):
+    driven = drive(build_scene(SceneSpec(family, seed)), 12.0)
+    assert np.abs(np.diff([s.ego.acceleration_mps2 for s in driven.states])).max() / 0.1 <= JERK_MPS3
+    assert_unharmed(driven, family)
+
+
+@pytest.mark.parametrize("speed", [0.3, 0.7, 1.2, 2.0, 4.0, 7.0])
+@pytest.mark.parametrize("braking", [-1.5, -3.0, -5.0, -7.9])
+@pytest.mark.parametrize("there", [False, True], ids=["cleared", "wall"])
+def test_hard_braking_is_let_go_without_a_jolt_before_the_car_stands(speed, braking, there):
+    braking = max(braking, -math.sqrt(2 * 8.0 * speed))  # nobody who brakes like this brakes harder at that speed
+    wall = 60.0 + 3.7 + 2.25 + speed**2 / (2 * -braking) + 3.0
+    agents = _agents(("wall", "car", wall, 0.0, 0.0, 0.0, CAR, False, 0)) if there else AgentArrays()
+    history = [WorldState(0, EgoState(np.array([60.0, 0.0]), 0.0, speed, braking), agents, LightArrays())]
+    driver = ExpertDriver(_straight_context())
+    for step in range(1, 60):
+        state = history[-1]
+        moved = advance(state.ego, *driver.control(history))
+        assert abs(moved.acceleration_mps2 - state.ego.acceleration_mps2) <= 0.1 * JERK_MPS3
+        history = [*history[-20:], replace(state, t_us=step * 100_000, ego=moved)]
+    front = history[-1].ego.xy_in_local_m[0] + 3.7
+    assert front < wall - 2.25 and history[-1].ego.speed_mps < 0.5 if there else history[-1].ego.speed_mps > 2.0
+
+
+def test_who_steps_out_close_before_us_is_braked_for_as_hard_as_it_takes():
+    """Eight metres at 10 m/s ask for more than the bound on jerk allows: there it is left."""
+    context = _straight_context()
+    driver = ExpertDriver(context)
+    history = _history(lambda t: _agents(("person", "pedestrian", 71.7, 0.4, 1.57, 1.0, PERSON, False, 0)))
+    asked = driver.control(history)[0] - history[-1].ego.acceleration_mps2
+    assert explain(history, context).acceleration_mps2 < -6.0 and asked < -0.1 * JERK_MPS3
 
 
 def test_the_lane_centre_is_held_also_in_sharp_curves(drives):

@@ -17,6 +17,7 @@ from causaldrive.worlds.interventions import CannotIntervene, Intervention, act,
 from causaldrive.worlds.replay import ReplayWorld
 from causaldrive.worlds.route import route_of
 from causaldrive.worlds.scenes import SceneSpec, build_scene
+from causaldrive.worlds.scoring import Scorer
 from causaldrive.worlds.state import AgentArrays, WorldState
 from causaldrive.worlds.town import TownWorld
 from causaldrive.worlds.world import DrivenWorld
@@ -131,7 +132,7 @@ def test_a_straightened_road_keeps_gaps_and_asks_for_no_slowing():
 def test_a_log_says_what_it_cannot_do():
     world = replayed()
     for one in (Intervention("straighten_road"), Intervention("hold_light", "any"), Intervention("remove_agent"),
-                Intervention("delete_sign", "none")):  # fmt: skip
+                Intervention("delete_sign", "none"), Intervention("walk_on", "lead")):  # fmt: skip
         with pytest.raises(CannotIntervene):
             act(world, [one])
 
@@ -186,6 +187,54 @@ def test_a_blockage_goes_with_its_row_and_nothing_beyond_a_gap(gaps, beyond):
     assert gone == [f"cone_{i}" for i in range(count - 1)]
 
 
+def test_a_route_that_stays_in_our_lane_needs_no_other_one():
+    world = TownWorld(build_scene(SceneSpec("lane_change", 0)))
+    while "route_lane" not in {f.kind for f in explain(world.history, world.context).causes}:
+        driven(world, 1)
+    ego, road = world.state.ego, world.context.road
+    act(world, [Intervention("keep_lane")])
+    assert abs(float(route_of(world.context).project(ego.xy_in_local_m)[1])) < 0.5 and world.context.road is road
+    said = explain(world.history, world.context)
+    assert said.lateral == "lane_keeping" and "route_lane" not in {f.kind for f in (*said.causes, *said.others)}
+    driven(world, 60)
+    assert abs(float(route_of(world.context).project(world.state.ego.xy_in_local_m)[1])) < 0.5
+    with pytest.raises(CannotIntervene, match="in the lane that its route needs"):
+        act(world, [Intervention("keep_lane")])
+
+
+def test_a_lane_that_ends_can_be_made_to_go_on():
+    world = TownWorld(build_scene(SceneSpec("lane_ends", 2)))
+    while "lane_ends" not in {f.kind for f in explain(world.history, world.context).causes}:
+        driven(world, 1)
+    saved, boards = world.snapshot(), [n for n in world.state.agents.ids if n.startswith("board")]
+    act(world, [Intervention("keep_lane")])
+    assert boards and not set(boards) & set(world.state.agents.ids), "what closed the lane is gone"
+    assert "lane_ends" not in {f.kind for f in explain(world.history, world.context).causes}
+    scorer = Scorer(world.context)
+    for state in driven(world, 80):
+        scorer.add(state)
+    assert not [e for e in scorer.events if e.at_fault], "there is a road where it ended"
+    assert world.state.ego.speed_mps > 0.8 * world.context.target_speed_mps
+    world.restore(saved)
+    assert "kept" not in world.context.road.lanes and set(boards) <= set(world.state.agents.ids)
+
+
+def test_one_who_waits_can_walk_on_and_is_yielded_to_then():
+    world = TownWorld(build_scene(SceneSpec("no_yield", 2)))
+    while "pedestrian_waiting" not in {f.kind for f in explain(world.history, world.context).causes}:
+        driven(world, 1)
+    place = world.state.agents.xy_in_local_m[world.state.agents.ids.index("pedestrian")].copy()
+    act(world, [Intervention("walk_on", "pedestrian")])
+    agents = world.state.agents
+    row = agents.ids.index("pedestrian")
+    np.testing.assert_array_equal(agents.xy_in_local_m[row], place)
+    assert agents.speed_mps[row] == pytest.approx(1.3) and agents.indicator[row] == 0
+    said = explain(world.history, world.context)
+    assert said.longitudinal == "yield" and said.causes[0].agent_id == "pedestrian"
+    with pytest.raises(CannotIntervene, match="no pedestrian 'nobody'"):
+        act(world, [Intervention("walk_on", "nobody")])
+
+
 def test_every_factor_has_its_act():
     agents = AgentArrays(["a", "c"], ["car", "cone"])
 
@@ -200,6 +249,9 @@ def test_every_factor_has_its_act():
     assert of("stop_sign", "s") == Intervention("delete_sign", "s")
     assert of("speed_bump", None) == Intervention("flatten_bump")
     assert of("sharp_curve", None) == Intervention("straighten_road")
+    assert of("route_lane", None) == of("lane_ends", None, cause=False) == Intervention("keep_lane")
+    assert of("pedestrian_waiting", "a") == Intervention("walk_on", "a")
+    assert of("pedestrian_waiting", "a", cause=False) == Intervention("remove_agent", "a")
     with pytest.raises(CannotIntervene, match="unobserved"):
         of("unobserved", None)
     with pytest.raises(UserError, match="Did you mean remove_agent"):

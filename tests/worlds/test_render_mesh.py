@@ -15,6 +15,7 @@ from causaldrive.worlds.families.sumo_draft import network_named
 from causaldrive.worlds.render_agents import body_mesh
 from causaldrive.worlds.render_lights import _stand, lamp_mesh
 from causaldrive.worlds.render_mesh import block, by_cell, flat_ring, join
+from causaldrive.worlds.render_people import WAVING
 from causaldrive.worlds.render_road import asphalt, paint, pavement
 from causaldrive.worlds.render_vehicles import lamps
 
@@ -25,7 +26,7 @@ from causaldrive.worlds.render_vehicles import lamps
 @given(
     category=st.sampled_from(AGENT_CATEGORIES),
     size=st.tuples(st.floats(0.3, 14), st.floats(0.3, 3), st.floats(0.4, 4)),
-    stride=st.sampled_from((-1, 0, 1)),
+    stride=st.sampled_from((-1, 0, 1, WAVING)),
 )
 def test_bodies_are_light_finite_and_about_their_size(category, size, stride):
     mesh = body_mesh(category, size, (200, 100, 50), stride)

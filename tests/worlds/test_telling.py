@@ -12,6 +12,8 @@ from causaldrive.worlds.explanation import Explanation, Factor
 from causaldrive.worlds.render_road import merge_arrows
 from causaldrive.worlds.renderer import Renderer
 from causaldrive.worlds.scenes import CORE_FAMILIES, SceneSpec, build_scene
+from causaldrive.worlds.sheet import panel
+from causaldrive.worlds.state import WAVES
 from causaldrive.worlds.telling import ENOUGH_PX, best_moment, rear_camera, visible
 
 
@@ -69,6 +71,29 @@ def test_the_moment_is_the_one_that_shows_most_while_it_is_named(scene):
     found = best_moment(_drive(states, [there for _, there in places for _ in range(3)]), scene)
     assert found.index in (9, 10, 11) and not found.behind
     assert found.visible_px is not None and 60 < found.visible_px <= ENOUGH_PX
+
+
+def test_a_picture_in_which_it_brakes_tells_more_than_a_nearer_one_in_which_it_does_not(scene):
+    far, near = (
+        agents_of(("pedestrian", "car", x, -1.75, 0.0), brake=brakes) for x, brakes in ((16.0, True), (13.0, False))
+    )
+    found = best_moment(_drive([state_of(far)] * 3 + [state_of(near)] * 3, [True] * 6), scene)
+    assert found.index == 0
+
+
+def test_a_raised_hand_is_seen_at_the_distance_at_which_it_is_named(scene):
+    person = ("person", "pedestrian", 14.0, -4.2, 1.57)
+    waits, waves = (scene.render(state_of(agents_of(person, indicator=shown))) for shown in (0, WAVES))
+    changed = np.argwhere(np.abs(waits.astype(int) - waves).sum(axis=2) > 60)
+    body = np.argwhere(visible(scene, state_of(agents_of(person)), "person"))
+    assert len(changed) > 20
+    assert changed[:, 0].min() <= body[:, 0].min(), "it is as high as the head"
+
+
+def test_what_only_motion_tells_has_an_earlier_picture_beside_it(renderer):
+    swerves, stands = (panel(SceneSpec(name, 8), renderer) for name in ("risky_driver", "stopped_car"))
+    assert swerves.inset is not None and swerves.inset_name == "0.9 s before" and stands.inset is None
+    assert swerves.inset.shape == swerves.frame.shape and np.abs(swerves.inset.astype(int) - swerves.frame).mean() > 1
 
 
 def test_a_lane_that_ends_beside_one_that_goes_on_has_arrows_and_others_none():

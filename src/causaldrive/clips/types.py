@@ -108,7 +108,7 @@ class AgentTracks:
     size_m: np.ndarray  # (N, 3) length, width, height
     speed_mps: np.ndarray  # (N,)
     brake_light: np.ndarray  # (N,) bool
-    indicator: np.ndarray  # (N,) int8: 1 left, -1 right, 2 both (warning lights flash), 0 none
+    indicator: np.ndarray  # (N,) int8: 1 left, -1 right, 2 both (warning lights flash), 3 a person waves us on, 0 none
 
     def validate(self, source: str) -> None:
         unknown = set(np.unique(self.category)) - set(AGENT_CATEGORIES)

@@ -19,13 +19,14 @@ from causaldrive.ground.errors import UserError, unknown_name
 from causaldrive.ground.words import FUTURE_STEPS, STEP_S
 from causaldrive.label.recording_view import RecordingView
 from causaldrive.label.validators import HISTORY_US
-from causaldrive.worlds.state import WorldState
+from causaldrive.worlds.state import WAVES, WorldState
 
 SEES = ("frames", "text", "both", "motion")
 HISTORY_S = HISTORY_US // 1_000_000
 _ROWS_EVERY_S = 0.4  # of the motion tables
 _SCENE_EVERY_S = 0.5
 _FARTHEST_M, _MOST_OBJECTS = 70.0, 14
+_SIGNALS = {1: ["indicating left"], -1: ["indicating right"], WAVES: ["waving us on"]}
 
 Rows = tuple[tuple[float, ...], ...]
 
@@ -128,8 +129,8 @@ def _agents_of(state: WorldState) -> list[tuple[float, str]]:
     for i, (x, y) in enumerate(xy):
         distance = float(np.hypot(x, y))
         if distance <= _FARTHEST_M and x > -10:
-            side = {1: ["indicating left"], -1: ["indicating right"]}.get(int(agents.indicator[i]), [])
-            signs = [*(["braking"] if agents.brake_light[i] else []), *side]
+            shown = _SIGNALS.get(int(agents.indicator[i]), [])
+            signs = [*(["braking"] if agents.brake_light[i] else []), *shown]
             text = f"{agents.category[i]} {agents.ids[i]}: {x:.1f} ahead, {y:.1f} left, {agents.speed_mps[i]:.1f} m/s"
             found.append((distance, ", ".join([text, *signs])))
     return found

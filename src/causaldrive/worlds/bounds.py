@@ -34,7 +34,7 @@ def approach(speed_mps: float, goal_mps: float, distance_m: float, free_mps2: fl
     required = max((u * u - v * v) / (2 * d), (u - v) / _SETTLE_S)
     allowed = (math.sqrt(u * u + 2 * _ALLOW_MPS2 * d) - v) / _ALLOW_S
     part = min(max((-required - _BRAKES_FROM_MPS2) / 0.6, 0.0), 1.0)
-    return max((1 - part) * min(free_mps2, allowed) + part * required, HARDEST_MPS2)
+    return max((1 - part) * min(free_mps2, allowed) + part * min(required, free_mps2), HARDEST_MPS2)
 
 
 def stop_at(speed_mps: float, distance_m: float, free_mps2: float, reserve_m: float) -> float:

@@ -26,10 +26,12 @@ __all__ = ["REACTION_S", "ExpertDriver", "Explanation", "Factor", "explain"]
 _REACTION_STEPS = round(REACTION_S / STEP_S)
 _BINDS_MPS2 = 0.3  # a factor binds when it asks for this much less than driving freely
 _LEVEL_MPS2 = 0.1  # factors this near to the strictest bind with it
+_BENDS_M = 0.3  # of offset
 _SLOWING = ("stop_for_static_constraint", "speed_adaptation", "yield")
 _NOT_FASTER_MPS2 = 0.15
 _EMERGENCY_MPS2 = -4.0
-_JERK_MPS3, _EMERGENCY_JERK_MPS3 = 4.0, 18.0
+_HARD_MPS2, _HARDEST_MPS2 = -3.2, -6.0
+_JERK_MPS3, _HARD_JERK_MPS3, _HARDEST_JERK_MPS3 = 4.0, 8.0, 18.0  # the comfort bound is 8.37
 _PREVIEW_S = 0.15
 _MAX_LATERAL_MPS2 = 3.0
 
@@ -116,7 +118,9 @@ def _weigh(sight: Sight, free: float, findings: list[Finding]) -> Explanation:
     lateral, direction, offset = _lateral(sight, turning)
     named = tuple(f.factor for f in causes + [f for f in turning if all(f is not c for c in causes)])
     who = {factor.agent_id for factor in named} - {None}  # one thing may be found twice: a cause is not harmless too
-    others = tuple(f.factor for f in findings if all(f.factor is not c for c in named) and f.factor.agent_id not in who)
+    who |= expert_lanes.there_first(sight, findings) | {f.factor.agent_id for f in findings if f.holds} - {None}
+    left = [f for f in findings if all(f.factor is not c for c in named) and f.factor.agent_id not in who]
+    others = tuple(f.factor for f in left if not _shapes(f, sight, min(strictest, free), free))
     assert longitudinal is not None
     return Explanation(longitudinal, lateral, direction, named, others, min(strictest, free), offset)
 
@@ -127,6 +131,13 @@ def _binds(finding: Finding, speed_mps: float, free: float) -> bool:
     if finding.longitudinal is None or bound > free - _BINDS_MPS2:
         return False
     return finding.longitudinal not in _SLOWING or bound < _NOT_FASTER_MPS2 or speed_mps < 1.5
+
+
+def _shapes(finding: Finding, sight: Sight, taken: float, free: float) -> bool:
+    """Too weak for a word, but not harmless: sets the acceleration, keeps us from a move, or bends our course yet."""
+    sets = finding.factor.required_acceleration_mps2 <= taken < free - _LEVEL_MPS2
+    bends = finding.nudge is not None and abs(finding.nudge.at(sight.arc_m)) > _BENDS_M
+    return sets or finding.holds or bends
 
 
 def _lateral(sight: Sight, turning: list[Finding]) -> tuple[str, str | None, float]:
@@ -172,11 +183,15 @@ class ExpertDriver:
         return self._eased(wanted, ego.acceleration_mps2, ego.speed_mps), self._steer(seen)
 
     def _eased(self, wanted: float, now: float, speed_mps: float) -> float:
-        """Limit the jerk; let the last metre per second fade out so that stopping is soft."""
-        hard = wanted < -3.2
+        """Limit the jerk, the more is needed the less; let braking fade out so that stopping is soft."""
+        hard, fading = wanted < _HARD_MPS2, _fading(speed_mps)
         if not hard and speed_mps < 1.0:
             wanted = max(wanted, -0.35 - 0.9 * speed_mps)
-        jerk = (_EMERGENCY_JERK_MPS3 if hard else _JERK_MPS3) * STEP_S
+        wanted = max(wanted, fading)
+        if wanted < min(_HARDEST_MPS2, now):
+            jerk = _HARDEST_JERK_MPS3 * STEP_S
+        else:
+            jerk = (_HARD_JERK_MPS3 if hard or now < fading else _JERK_MPS3) * STEP_S
         return now + min(max(wanted - now, -jerk), jerk)
 
     def _steer(self, seen: _Assessment) -> float:
@@ -194,6 +209,15 @@ class ExpertDriver:
         curvature -= (sight.offset_m - planned[1]) / length**2
         limit = min(_MAX_LATERAL_MPS2 / max(v * v, 1.0), 0.2)
         return min(max(curvature, -limit), limit)
+
+
+def _fading(speed_mps: float) -> float:
+    """The hardest braking that can still be let go at a jerk of 8 m/s3 before the car stands.
+
+    a = j dt - sqrt((j dt)^2 + 2 j v), from a^2 = 2 j (v + a dt); at the end -(0.35 + 0.9 v), or it would never stand.
+    """
+    step = _HARD_JERK_MPS3 * STEP_S
+    return min(step - math.sqrt(step * step + 2 * _HARD_JERK_MPS3 * speed_mps), -0.35 - 0.9 * min(speed_mps, 1.0))
 
 
 def _as_seen(history: Sequence[WorldState]) -> list[WorldState]:

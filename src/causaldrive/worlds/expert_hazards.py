@@ -14,7 +14,7 @@ from causaldrive.worlds.expert_cyclist import overtaken
 from causaldrive.worlds.expert_nudge import CLEARANCE_M
 from causaldrive.worlds.expert_risky import risky
 from causaldrive.worlds.explanation import Factor, Finding, Nudge, Slide
-from causaldrive.worlds.sight import REACTION_S, VEHICLES, Seen, Sight
+from causaldrive.worlds.sight import VEHICLES, Seen, Sight, bend_error_m
 
 WARNING = 2  # `indicator` of a vehicle whose warning lights flash
 _STOP_MARGIN_M, _STOOD_STATES, _STAND_MPS = 1.0, 10, 0.15
@@ -22,7 +22,7 @@ _SIGN_NEAR_M, _SIGN_REACH_M = 9.0, 70.0
 _BUMP_REACH_M = 60.0
 _WORKS_REACH_M, _WORKS_JOIN_M, _WORKS_CLEARANCE_M = 80.0, 25.0, 0.65
 _BUS_KEEP_M = 8.0
-_EMERGENCY_BEHIND_M, _ASIDE_MPS = 75.0, 3.5
+_EMERGENCY_BEHIND_M, _ASIDE_MPS, _ASIDE_MPS2 = 75.0, 3.5, -2.0
 _RAMP_S = 3.0
 
 
@@ -233,7 +233,7 @@ def emergency(sight: Sight, seen: Seen, free: float) -> Finding | None:
     if abs(seen.turned_rad) > 0.6 or not -9.0 < behind < _EMERGENCY_BEHIND_M or seen.arc_rate_mps < 1.0:
         return None
     room = sight.route.paved_m(sight.arc_m, -1) - sight.half_width_m - 0.35
-    bound = bounds.approach(sight.speed_mps, _ASIDE_MPS, max(behind * 0.4, 6.0), free)
+    bound = max(bounds.approach(sight.speed_mps, _ASIDE_MPS, max(behind * 0.4, 6.0), free), _ASIDE_MPS2)
     factor = Factor("emergency_vehicle", seen.agent_id, since, bound, -room, "an emergency vehicle comes from behind")
     return Finding(factor, "yield", slide(sight, -max(min(room, 2.4), 0.0)), True, "pull_over", "right")
 
@@ -273,7 +273,7 @@ def encroaching(sight: Sight, seen: Seen, free: float) -> Finding | None:
         return None
     half_lane = float(sight.route.half_width_m[sight.route.index(sight.arc_m)])
     over = half_lane - (seen.offset_m - seen.half_width_m)  # how far it reaches over the middle line
-    if seen.offset_m < 0.0 or over < 0.25 + _bend_error_m(sight, seen):
+    if seen.offset_m < 0.0 or over < 0.25 + bend_error_m(sight, seen) or _keeps_its_lane(sight, seen):
         return None
     v, gap = sight.speed_mps, seen.rear_m - sight.front_m
     meeting = gap * v / max(v + seen.speed_mps, 1.0)
@@ -284,13 +284,12 @@ def encroaching(sight: Sight, seen: Seen, free: float) -> Finding | None:
     return Finding(factor, "yield", slide(sight, -aside), True) if aside >= 0.3 else Finding(factor, "yield")
 
 
-def _bend_error_m(sight: Sight, seen: Seen) -> float:
-    """How far too near a car seems in a bend: kappa (d^2 / 2 + d length / 2), d = 0.6 s v.
-
-    The driver acts on what was seen 0.6 s ago, carried straight on; whoever follows a bend seems to leave it then.
-    """
-    carried = REACTION_S * seen.speed_mps
-    return abs(float(sight.route.curvature(seen.arc_m))) * carried * (carried / 2 + seen.half_length_m)
+def _keeps_its_lane(sight: Sight, seen: Seen) -> bool:
+    """Its left side is in a lane that runs its way: where we turn, it comes near our way without leaving its own."""
+    agents = sight.history[-1].agents
+    yaw = float(agents.yaw_rad[seen.index])
+    left = float(agents.size_m[seen.index, 1]) / 2 * np.array([-np.sin(yaw), np.cos(yaw)])
+    return sight.route.same_way(agents.xy_in_local_m[seen.index] + left, yaw)
 
 
 def _right_room(sight: Sight) -> float:

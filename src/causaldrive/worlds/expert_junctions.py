@@ -33,7 +33,7 @@ _OUR_ACCELERATION, _THEIR_ACCELERATION = 1.5, 2.0
 _AFTER_US_S, _AFTER_THEM_S = 1.5, 0.3
 _PAST_LINE_M, _WAITS_US = 1.0, 900_000
 _MUST_GO_MPS2 = 6.0  # harder braking than this is not asked for: the junction is left instead
-_MERGE_COMFORT_MPS2, _MERGE_AHEAD_M, _MERGE_REAR_M, _MERGE_REAR_S = 2.0, 3.0, 3.0, 1.0
+_MERGE_COMFORT_MPS2, _MERGE_SOFT_MPS2, _MERGE_AHEAD_M, _MERGE_REAR_M, _MERGE_REAR_S = 2.0, 2.5, 3.0, 3.0, 1.0
 _KINDS = {"all_way_stop": "crossing_vehicle", "stop": "crossing_vehicle", "yield": "crossing_vehicle",
           "left_turn": "oncoming_vehicle", "merge": "merging_vehicle", "roundabout": "merging_vehicle"}  # fmt: skip
 _TEXTS = {
@@ -246,7 +246,17 @@ def _merge_bound(sight: Sight, rival: Rival, other: _Other, free_mps2: float) ->
         return None  # far enough behind us, or we are in
     gap = max(tail - sight.front_m, 0.5)
     bound = bounds.follow(sight.speed_mps, other.speed_mps, gap, free_mps2, _MERGE_COMFORT_MPS2)
+    if _comes_after(sight, rival, other, _MERGE_SOFT_MPS2):
+        bound = max(bound, -_MERGE_SOFT_MPS2)  # there is way left in which the gap grows
     return bound if bound < free_mps2 - 0.3 else None
+
+
+def _comes_after(sight: Sight, rival: Rival, other: _Other, braking_mps2: float) -> bool:
+    """Braking like that we are still before the merging point when the other has passed it: v t - b t^2 / 2 < d."""
+    t = max(rival.enter_m - other.tail_m, 0.0) / max(other.speed_mps, 1.0)
+    t = min(t, sight.speed_mps / braking_mps2)
+    way = sight.speed_mps * t - braking_mps2 * t * t / 2
+    return way < rival.our_enter_m - sight.front_m - _MERGE_AHEAD_M
 
 
 def _green(state: WorldState, lane_id: str) -> bool:

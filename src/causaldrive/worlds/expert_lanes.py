@@ -40,6 +40,14 @@ def findings(sight: Sight, free: float, courses: Sequence[Nudge]) -> list[Findin
     return _search(sight, free, blocker, end_m, width)
 
 
+def there_first(sight: Sight, found: Sequence[Finding]) -> set[str]:
+    """Who drives ahead in the lane that we need: how we get there hangs on them, whether they bind yet or not."""
+    if not any(f.factor.kind in ("route_lane", "lane_ends") for f in found):
+        return set()
+    return {s.agent_id for s in sight.agents if s.category in (*VEHICLES, "cyclist") and s.arc_m > sight.arc_m
+            and s.side_gap_m(0.0, sight.half_width_m + 0.3) < 0}  # fmt: skip
+
+
 def _lane_end(sight: Sight, index: int) -> float | None:
     """Arc at which the lane that the car was in at a state of the history ends, None where that is far."""
     end_m = sight.route.lane_end_m(sight.history[index].ego.centre_xy_in_local_m, sight.arc_m)
@@ -102,6 +110,6 @@ def _search(sight: Sight, free: float, blocker: Seen, end_m: float | None, width
     since = first_seen_us(sight, blocker.agent_id)
     beside = Factor("neighbour_vehicle", blocker.agent_id, since, bound, 0.0, text)
     return [
-        Finding(beside, "gap_searching"),
-        Finding(goal, "gap_searching", lane, gives_up, "lateral_abort" if gives_up else None),
+        Finding(beside, "gap_searching", holds=True),
+        Finding(goal, "gap_searching", lane, gives_up, "lateral_abort" if gives_up else None, holds=True),
     ]

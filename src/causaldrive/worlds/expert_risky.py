@@ -9,7 +9,7 @@ import numpy as np
 
 from causaldrive.worlds import bounds
 from causaldrive.worlds.explanation import Factor, Finding
-from causaldrive.worlds.sight import REACTION_S, Seen, Sight
+from causaldrive.worlds.sight import Seen, Sight, bend_error_m
 
 _REACH_M, _LONGER_GAP_M, _COMFORT_MPS2 = 60.0, 5.0, 2.2
 _SWINGS_M = 0.25  # to each side within the history
@@ -43,10 +43,11 @@ def straddling(sight: Sight, seen: Seen, free: float) -> Finding | None:
         return None
     edge = float(sight.route.half_width_m[sight.route.index(seen.arc_m)])
     inner, outer = abs(seen.offset_m) - seen.half_width_m, abs(seen.offset_m) + seen.half_width_m
-    if inner > edge - _ON_LINE_M or outer < edge + _ON_LINE_M:
+    error = bend_error_m(sight, seen)
+    if inner > edge - _ON_LINE_M + error or outer < edge + _ON_LINE_M - error:
         return None
     track = _track(sight, seen)
-    if len(track) < _ON_LINE_STATES or float(np.ptp(track)) > _STEADY_M:
+    if len(track) < _ON_LINE_STATES or float(np.ptp(track)) > _STEADY_M + error:
         return None
     side = "left" if seen.offset_m > 0 else "right"
     return _behind(sight, seen, free, f"a car ahead straddles the line to our {side}")
@@ -72,9 +73,7 @@ def wrong_way(sight: Sight, seen: Seen, free: float) -> Finding | None:
 def _lane_of_ours(sight: Sight, seen: Seen) -> bool:
     i = sight.route.index(seen.arc_m)
     heading = float(sight.route.yaw_rad[i])
-    carried = REACTION_S * seen.speed_mps
-    error = abs(float(sight.route.curvature(seen.arc_m))) * carried * (carried / 2 + seen.half_length_m)
-    aside = seen.offset_m + _INSIDE_M + error  # towards the lanes of the other direction
+    aside = seen.offset_m + _INSIDE_M + bend_error_m(sight, seen)  # towards the lanes of the other direction
     normal = np.array([-np.sin(heading), np.cos(heading)])
     return sight.route.same_way(sight.route.xy_m[i] + aside * normal, heading)
 

@@ -61,7 +61,7 @@ class Finding:
     """A factor with the decision it stands for. `nudge` is its way round; `acts` says that the driver turns out now.
 
     `lateral` names the lateral decision where it is not a nudge; `informs` marks a reason to keep the speed, named when
-    nothing binds.
+    nothing binds; `holds` marks what keeps the driver from a move: where it is no cause, it is not harmless either.
     """
 
     factor: Factor
@@ -71,6 +71,7 @@ class Finding:
     lateral: str | None = None
     direction: str | None = None
     informs: bool = False
+    holds: bool = False
 
 
 @dataclass(frozen=True)

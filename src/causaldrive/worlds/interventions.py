@@ -5,6 +5,8 @@
     delete_sign                    a sign or stop line is gone (without an id: the next stop sign of a map on our way)
     clear_blockage                 a standing thing and the row of standing things it belongs to are gone
     straighten_road                the way ahead has no curve
+    keep_lane                      the way to go lies in the lane that the car is in, which does not end
+    walk_on                        a person who stands walks on
     flatten_bump                   the next speed bump on our way is gone
 
 Works on every `DrivenWorld`: the town with any `TrafficSource`, and replayed logs. An act also rewrites the kept 2 s of
@@ -25,14 +27,14 @@ from causaldrive.worlds.explanation import Factor
 from causaldrive.worlds.route import route_of
 from causaldrive.worlds.state import AgentArrays
 from causaldrive.worlds.traffic import CannotIntervene
-from causaldrive.worlds.world import DrivenWorld
+from causaldrive.worlds.world import THINGS, DrivenWorld
 
 __all__ = ["KINDS", "CannotIntervene", "Intervention", "act", "row_of", "without"]
 
 KINDS = (
     "remove_agent", "freeze_agent", "hold_light", "delete_sign", "clear_blockage", "straighten_road", "flatten_bump",
+    "keep_lane", "walk_on",
 )  # fmt: skip
-_THINGS = ("cone", "barrier", "sign", "other")
 _STANDS_MPS, _ROW_M = 0.3, 8.0
 _ON_WAY_M, _ALONG_RAD, _PASSED_M = 1.3, 0.6, 1.0
 
@@ -59,6 +61,8 @@ def act(world: DrivenWorld, interventions: Sequence[Intervention]) -> None:
     for one in interventions:
         if one.kind == "straighten_road":
             world.straighten_road()
+        elif one.kind == "keep_lane":
+            world.keep_lane()
         elif one.kind == "flatten_bump":
             world.delete_bump(_next_bump(world))
         elif one.kind == "delete_sign" and one.target is None:
@@ -70,7 +74,7 @@ def act(world: DrivenWorld, interventions: Sequence[Intervention]) -> None:
             for name in row_of(world.state.agents, _need(one)):
                 world.remove_agent(name)
         else:
-            {"remove_agent": world.remove_agent, "freeze_agent": world.freeze_agent,
+            {"remove_agent": world.remove_agent, "freeze_agent": world.freeze_agent, "walk_on": world.walk_on,
              "delete_sign": world.delete_sign}[one.kind](_need(one))  # fmt: skip
 
 
@@ -111,7 +115,7 @@ def row_of(agents: AgentArrays, name: str) -> list[str]:
     if name not in agents.ids:
         raise CannotIntervene(f"there is no agent {name!r} in this scene")
     row = {agents.ids.index(name)}
-    things = {i for i, kind in enumerate(agents.category) if kind in _THINGS and agents.speed_mps[i] < _STANDS_MPS}
+    things = {i for i, kind in enumerate(agents.category) if kind in THINGS and agents.speed_mps[i] < _STANDS_MPS}
     while True:
         inside = agents.xy_in_local_m[sorted(row)]
         near = {i for i in things - row if np.linalg.norm(inside - agents.xy_in_local_m[i], axis=1).min() <= _ROW_M}
@@ -124,8 +128,9 @@ def without(factor: Factor, named_as_cause: bool, agents: AgentArrays) -> Interv
     """The act that makes a factor not be there.
 
     A red or yellow light is held green. A light that has *turned* green is a reason to go because it changed, so as a
-    cause it is held red; a light that is green and no cause is switched off. Cones, barriers and other standing things
-    go with their row. Raises CannotIntervene for a factor that no act can take away.
+    cause it is held red; a light that is green and no cause is switched off. Who waits at the curb is one because they
+    wait, so as a cause they walk on. Cones, barriers and other standing things go with their row. Raises
+    CannotIntervene for a factor that no act can take away.
     """
     if factor.kind == "sharp_curve":
         return Intervention("straighten_road")
@@ -133,12 +138,16 @@ def without(factor: Factor, named_as_cause: bool, agents: AgentArrays) -> Interv
         return Intervention("hold_light", factor.agent_id, "green")
     if factor.kind == "green_light":
         return Intervention("hold_light", factor.agent_id, "red" if named_as_cause else "off")
+    if factor.kind in ("route_lane", "lane_ends"):
+        return Intervention("keep_lane")
+    if factor.kind == "pedestrian_waiting" and named_as_cause and factor.agent_id is not None:
+        return Intervention("walk_on", factor.agent_id)
     if factor.kind == "speed_bump" and named_as_cause:
         return Intervention("flatten_bump")
     if factor.kind == "stop_sign":
         return Intervention("delete_sign", factor.agent_id)
     if factor.agent_id is None:
         raise CannotIntervene(f"a {factor.kind.replace('_', ' ')} without an id cannot be taken away")
-    if factor.agent_id in agents.ids and agents.category[agents.ids.index(factor.agent_id)] in _THINGS:
+    if factor.agent_id in agents.ids and agents.category[agents.ids.index(factor.agent_id)] in THINGS:
         return Intervention("clear_blockage", factor.agent_id)
     return Intervention("remove_agent", factor.agent_id)

@@ -146,6 +146,9 @@ class LogTraffic:
         standing = replace(self._one(agent_id), speed_mps=np.zeros(1), indicator=np.zeros(1, np.int8))
         self._moment = replace(self._moment, frozen=self._moment.frozen | {agent_id: standing})
 
+    def walk_on(self, agent_id: str) -> None:
+        raise CannotIntervene(f"a log does not say where {agent_id!r} would have gone")
+
     def _one(self, agent_id: str) -> AgentArrays:
         now = self.agents()
         if agent_id not in now.ids:

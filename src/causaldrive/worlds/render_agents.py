@@ -28,6 +28,7 @@ from causaldrive.worlds.render_people import (
     CONE_RGB,
     FUR_RGB,
     SIGN_RGB,
+    WAVING,
     animal_body,
     barrier_body,
     cone_body,
@@ -39,7 +40,7 @@ from causaldrive.worlds.render_people import (
 )
 from causaldrive.worlds.render_special import WARNING, emergency_body, school_bus_body, warning_lights
 from causaldrive.worlds.render_vehicles import Size, bus_body, car_body, lamps, truck_body
-from causaldrive.worlds.state import AgentArrays
+from causaldrive.worlds.state import WAVES, AgentArrays
 
 VIEW_RANGE_M = 160.0
 FAR_M = 45.0  # beyond it a wheel is less than three pixels high
@@ -162,16 +163,17 @@ def _near(agents: AgentArrays, t_us: int, around_xy_m: np.ndarray) -> Iterator[t
     rows = np.flatnonzero(away < VIEW_RANGE_M)
     columns = (
         rows, xy[rows, 0], xy[rows, 1], np.rad2deg(yaw[rows]), np.rint(yaw[rows] / HEADING_STEP_RAD).astype(int) % 24,
-        size[rows], walks[rows], agents.brake_light[rows], np.clip(agents.indicator[rows], -1, WARNING),
-        away[rows] > FAR_M,
+        size[rows], walks[rows], agents.indicator[rows] == WAVES, agents.brake_light[rows],
+        np.clip(agents.indicator[rows], -1, WARNING), away[rows] > FAR_M,
     )  # fmt: skip
-    for row, x, y, degrees, step, sides, moves, brake, indicator, far in zip(
+    for row, x, y, degrees, step, sides, moves, waves, brake, indicator, far in zip(
         *(c.tolist() for c in columns), strict=True
     ):
         category = agents.category[row]
         lamps_lit = (bool(brake), indicator, flash if indicator == WARNING else 0)
         lit = lamps_lit if category in LAMP_CATEGORIES else (False, 0, 0)
-        look = (category, tuple(sides), stride if moves and category == "pedestrian" else 0, *lit, step, far)
+        pose = (stride if moves else WAVING if waves else 0) if category == "pedestrian" else 0
+        look = (category, tuple(sides), pose, *lit, step, far)
         yield agents.ids[row], (x, y, degrees), look
 
 

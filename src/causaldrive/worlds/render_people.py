@@ -13,6 +13,7 @@ from causaldrive.worlds.render_signs import stop_face
 from causaldrive.worlds.render_vehicles import TYRE_RGB, Size
 
 SKIN_RGB, HAIR_RGB, TROUSERS_RGB, FRAME_RGB = (222, 174, 140), (58, 40, 30), (44, 52, 84), (60, 64, 70)
+WAVING = 2  # the `stride` of one who stands and has a hand up
 VEST_RGB, LAMP_RGB = (214, 255, 40), (255, 30, 24)
 FUR_RGB, CONE_RGB, SIGN_RGB, POLE_RGB, WHITE_RGB = (
     (122, 88, 58),
@@ -24,21 +25,32 @@ FUR_RGB, CONE_RGB, SIGN_RGB, POLE_RGB, WHITE_RGB = (
 
 
 def pedestrian_body(size_m: Size, rgb: RGB, stride: int) -> Mesh:
-    """`stride`: 0 stands, 1 and -1 are the two halves of a step."""
+    """`stride`: 0 stands, 1 and -1 are the two halves of a step, 2 stands with a hand up."""
     height = size_m[2]
     width = float(np.clip(size_m[1], 0.45, 0.75))
-    hip, shoulder, reach = 0.47 * height, 0.82 * height, stride * 0.17 * height
+    hip, shoulder = 0.47 * height, 0.82 * height
+    reach = 0.0 if stride == WAVING else stride * 0.17 * height
     parts = []
     for side in (1, -1):
         swing = side * reach
         y = side * 0.19 * width
         parts.append(rod((0.0, y, hip), (swing, y, 0.0), 0.085 * height / 1.7, TROUSERS_RGB))
         arm = side * 0.52 * width
+        if stride == WAVING and side > 0:
+            parts += _raised_arm(side * 0.42 * width, shoulder, height / 1.7, rgb)
+            continue
         parts.append(rod((0.0, arm, shoulder), (-swing * 0.8, arm, 0.47 * height), 0.06 * height / 1.7, rgb))
     torso = frustum(
         (-0.13, 0.13, -0.36 * width, 0.36 * width, hip), (-0.15, 0.15, -0.5 * width, 0.5 * width, shoulder), rgb
     )
     return join([*parts, torso, *_head(0.0, shoulder, height)])
+
+
+def _raised_arm(y_m: float, shoulder_m: float, scale: float, rgb: RGB) -> list[Mesh]:
+    """Forward and up, thicker than an arm at rest and with a large hand, so that it is seen from afar."""
+    hand = (0.5 * scale, 1.4 * y_m, shoulder_m + 0.42 * scale)
+    arm = rod((0.0, y_m, shoulder_m - 0.06 * scale), hand, 0.1 * scale, rgb)
+    return [arm, block(hand, (0.18 * scale, 0.18 * scale, 0.24 * scale), SKIN_RGB)]
 
 
 def _head(x_m: float, neck_m: float, top_m: float) -> list[Mesh]:

@@ -79,12 +79,12 @@ class Route:
 
     def same_way(self, xy_m: Array, yaw_rad: float) -> bool:
         """A lane runs there within 1 rad of that heading."""
-        return self._lane_at(xy_m, yaw_rad) is not None
+        return self.lane_at(xy_m, yaw_rad) is not None
 
     def lane_end_m(self, xy_m: Array, near_arc_m: float) -> float | None:
         """Arc of the route beside the end of the lane at a place, None where that lane goes on as far as the route."""
         i = self.index(near_arc_m)
-        lane = self._lane_at(xy_m, float(self.yaw_rad[i]))
+        lane = self.lane_at(xy_m, float(self.yaw_rad[i]))
         for _ in range(8):
             if lane is None or not lane.successors:
                 break
@@ -94,7 +94,7 @@ class Route:
         end = float(self.project(lane.centre_xy_m[-1], near_arc_m, 400.0)[0])
         return end if end < self.length_m - 40.0 else None
 
-    def _lane_at(self, xy_m: Array, yaw_rad: float) -> Lane | None:
+    def lane_at(self, xy_m: Array, yaw_rad: float) -> Lane | None:
         """The lane at a place that runs within 1 rad of a heading."""
         low, high = self._lane_boxes
         near = ((xy_m >= low - _NEAR_LANE_M) & (xy_m <= high + _NEAR_LANE_M)).all(axis=1)

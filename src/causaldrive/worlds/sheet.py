@@ -1,8 +1,8 @@
 """The command `worlds sheet`: one picture of all families, a cause scene beside a harmless one.
 
 Lets the expert drive each scene and draws the camera's own picture, pixel for pixel, of the moment that shows most of
-what the family is about; what only a rear camera sees is shown in a corner. Writes one picture. Knows nothing of
-recordings.
+what the family is about. What only a rear camera sees, or only a second picture tells, is shown in a corner. Writes
+one picture. Knows nothing of recordings.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from causaldrive.worlds.renderer import Renderer
 from causaldrive.worlds.scenes import FAMILIES, SceneSpec, build_scene, default_camera, draw_specs
 from causaldrive.worlds.telling import best_moment, rear_camera
 
-_TITLE_PX, _GAP_PX, _PAIRS_A_ROW, _INSET_SHARE = 30, 8, 3, 0.42
+_TITLE_PX, _GAP_PX, _PAIRS_A_ROW, _INSET_SHARE = 30, 8, 3, 0.36
 _LONGEST_S = 14.0
+_TOLD_BY_MOTION, _EARLIER_TICKS = ("risky_driver",), 9  # which way a thing goes is seen from two pictures
 _LATER_TICKS = 15  # who does not brake for a piece of road is nearer to it a little later
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
@@ -61,7 +62,8 @@ class Panel:
     tick: int  # of the drive
     reason: str
     visible_px: int | None
-    rear: np.ndarray | None = None  # the rear camera's picture, where the thing is seen only there
+    inset: np.ndarray | None = None  # a second picture that is needed to tell, and what it is
+    inset_name: str = ""
 
 
 def _pair(family: str, seed: int, renderer: Renderer) -> Image.Image:
@@ -87,23 +89,28 @@ def panel(spec: SceneSpec, renderer: Renderer, else_at: int | None = None) -> Pa
     try:
         moment = best_moment(driven, scene, else_at)
         state = driven.states[moment.index]
-        rear = scene.render(state, rear_camera()) if moment.behind else None
+        earlier = driven.states[max(moment.index - _EARLIER_TICKS, 0)]
+        inset, name = None, ""
+        if moment.behind:
+            inset, name = scene.render(state, rear_camera()), "rear camera"
+        elif spec.family in _TOLD_BY_MOTION:
+            inset, name = scene.render(earlier), f"{(state.t_us - earlier.t_us) * 1e-6:.1f} s before"
         reason = "; ".join(c.text for c in driven.explanations[moment.index].causes) or "the road is clear"
-        return Panel(scene.render(state), moment.index, reason, moment.visible_px, rear)
+        return Panel(scene.render(state), moment.index, reason, moment.visible_px, inset, name)
     finally:
         scene.close()
 
 
 def _with_inset(shown: Panel) -> Image.Image:
-    """The front picture, with the rear camera's in its lower corner where there is one."""
+    """The front picture, with a second one in its upper corner, over sky and houses, where one is needed."""
     picture = Image.fromarray(shown.frame)
-    if shown.rear is None:
+    if shown.inset is None:
         return picture
     size = round(_INSET_SHARE * picture.width), round(_INSET_SHARE * picture.height)
-    inset = Image.fromarray(shown.rear).resize(size, Image.Resampling.LANCZOS)
-    place = (picture.width - size[0] - 4, picture.height - size[1] - 4)
-    picture.paste((250, 250, 250), (place[0] - 2, place[1] - 12, picture.width - 2, picture.height - 2))
-    ImageDraw.Draw(picture).text((place[0], place[1] - 12), "rear camera", (0, 0, 0))
+    inset = Image.fromarray(shown.inset).resize(size, Image.Resampling.LANCZOS)
+    place = (picture.width - size[0] - 2, 13)
+    picture.paste((250, 250, 250), (place[0] - 2, 0, picture.width, place[1] + size[1] + 2))
+    ImageDraw.Draw(picture).text((place[0], place[1] - 12), shown.inset_name, (0, 0, 0))
     picture.paste(inset, place)
     return picture
 

@@ -84,6 +84,15 @@ class Sight:
         return self.history[-1].t_us
 
 
+def bend_error_m(sight: Sight, seen: Seen) -> float:
+    """How far aside a car seems to be in a bend: kappa (d^2 / 2 + d length / 2), d = 0.6 s v.
+
+    The driver acts on what was seen 0.6 s ago, carried straight on; whoever follows a bend seems to leave it then.
+    """
+    carried = REACTION_S * seen.speed_mps
+    return abs(float(sight.route.curvature(seen.arc_m))) * carried * (carried / 2 + seen.half_length_m)
+
+
 def look(history: Sequence[WorldState], route: Route) -> Sight:
     """Measure the last state of `history` along `route`."""
     ego = history[-1].ego

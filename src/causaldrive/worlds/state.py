@@ -13,6 +13,8 @@ import numpy as np
 
 from causaldrive.clips.types import Camera, RoadMap
 
+WAVES = 3  # `indicator` of a person who stands and waves us on
+
 
 @dataclass
 class AgentArrays:
@@ -25,7 +27,7 @@ class AgentArrays:
     speed_mps: np.ndarray = field(default_factory=lambda: np.zeros(0))
     size_m: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))  # length, width, height
     brake_light: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-    indicator: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))  # 1 left, -1 right, 2 both
+    indicator: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))  # 1 left, -1 right, 2 both, 3 waves
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
+import numpy as np
+
 from causaldrive.worlds.log_traffic import heads_over_line
 from causaldrive.worlds.state import AgentArrays, EgoState, LightArrays, SceneContext, WorldState
-from causaldrive.worlds.traffic import CannotIntervene
+from causaldrive.worlds.traffic import WALK_MPS, CannotIntervene
 from causaldrive.worlds.unbend import Unbend
 from causaldrive.worlds.world import HISTORY_STATES, DrivenWorld
 
@@ -44,6 +46,13 @@ class StillTraffic:
 
     def freeze_agent(self, agent_id: str) -> NoReturn:
         raise CannotIntervene("in a still moment everybody stands still already")
+
+    def walk_on(self, agent_id: str) -> None:
+        self._need(agent_id, self._agents.ids, "agent")
+        goes = np.array([name == agent_id for name in self._agents.ids])
+        speed, shown = self._agents.speed_mps, self._agents.indicator
+        self._agents = replace(self._agents, speed_mps=np.where(goes, WALK_MPS, speed),
+                               indicator=np.where(goes, 0, shown).astype(np.int8))  # fmt: skip
 
     def hold_light(self, light_id: str, state: str) -> None:
         lights = self._lights

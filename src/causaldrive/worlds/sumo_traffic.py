@@ -135,6 +135,10 @@ class SumoTraffic:
         self._check_there(agent_id)
         self._edit("_freeze", agent_id)
 
+    def walk_on(self, agent_id: str) -> None:
+        """Raises CannotIntervene: SUMO's people wait at crossings for SUMO's reasons alone."""
+        raise CannotIntervene(f"SUMO decides when {agent_id!r} walks on")
+
     def hold_light(self, light_id: str, state: str) -> None:
         """The junction keeps the first phase of its program in which this head shows `state`; 'off' darkens it.
 

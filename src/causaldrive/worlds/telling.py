@@ -6,6 +6,7 @@ behind something, lies off the picture or is too small counts for what it is. Kn
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,7 @@ LEAST_PX = 60  # below this a person sees a dot
 _EVERY_TICKS = 3
 _CHANGED = 24  # sum of the three channels' differences, 0..765
 _CUT_WEIGHT = 0.4  # of what the picture's edge cuts off
+_LIT_WEIGHT = 2.0  # brake lights, indicators and raised hands say more than the thing alone
 _ROAD_SHARE = 0.7  # how far through the time in which the road itself is the cause
 
 
@@ -64,7 +66,7 @@ def best_moment(driven: Drive, scene: RenderedScene, else_at: int | None = None)
     ticks = (ticks or list(range(len(driven.states))))[::_EVERY_TICKS]
     front = [_weight(visible(scene, driven.states[k], agent)) for k in ticks]
     if max(front) >= LEAST_PX:
-        return _first_best(ticks, front, behind=False)
+        return _first_best(ticks, front, behind=False, lit=[_lit(driven.states[k], agent) for k in ticks])
     rear = [_weight(visible(scene, driven.states[k], agent, rear_camera())) for k in ticks]
     return _first_best(ticks, rear, behind=True) if max(rear) > max(front) else _first_best(ticks, front, behind=False)
 
@@ -88,6 +90,13 @@ def _weight(mask: np.ndarray) -> int:
     return min(int(count * (_CUT_WEIGHT if cut else 1.0)), ENOUGH_PX)
 
 
-def _first_best(ticks: list[int], weights: list[int], behind: bool) -> Moment:
-    at = int(np.argmax(weights))
+def _lit(state: WorldState, name: str) -> bool:
+    """It shows a brake light, an indicator, or a hand."""
+    agents = state.agents
+    row = agents.ids.index(name) if name in agents.ids else None
+    return row is not None and bool(agents.brake_light[row] or agents.indicator[row])
+
+
+def _first_best(ticks: list[int], weights: list[int], behind: bool, lit: Sequence[bool] = ()) -> Moment:
+    at = int(np.argmax(np.array(weights) * np.where(lit, _LIT_WEIGHT, 1.0) if len(lit) else weights))
     return Moment(ticks[at], weights[at], behind)

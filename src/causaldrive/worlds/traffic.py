@@ -21,6 +21,7 @@ from causaldrive.worlds.unbend import Unbend
 
 _HEADWAY_S, _STANDSTILL_M, _ACCELERATION, _BRAKING = 1.2, 2.5, 1.6, 2.0
 _BRAKE_LIGHT_MPS2 = -0.6
+WALK_MPS = 1.3
 
 
 class CannotIntervene(Exception):
@@ -50,6 +51,10 @@ class TrafficSource(Protocol):
 
     def freeze_agent(self, agent_id: str) -> None:
         """The agent stands where it is from now on."""
+        ...
+
+    def walk_on(self, agent_id: str) -> None:
+        """Someone who stands goes on along their way at a walk, whatever they had waited for."""
         ...
 
     def hold_light(self, light_id: str, state: str) -> None:
@@ -144,6 +149,12 @@ class ScriptedTraffic:
 
     def freeze_agent(self, agent_id: str) -> None:
         self._change(agent_id, frozen=True, speed_mps=0.0, acceleration_mps2=0.0, indicator=0)
+
+    def walk_on(self, agent_id: str) -> None:
+        actor = next((a for a in self.script.actors if a.agent_id == agent_id and a.category == "pedestrian"), None)
+        if actor is None:
+            raise CannotIntervene(f"there is no pedestrian {agent_id!r} in this scene")
+        self._change(agent_id, speed_mps=WALK_MPS, wish_mps=WALK_MPS, indicator=0, events_done=len(actor.events))
 
     def _change(self, agent_id: str, **changes: Any) -> None:
         movers = list(self._frame.movers)

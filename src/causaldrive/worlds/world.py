@@ -8,17 +8,24 @@ that it is carried along when the road is straightened. Knows nothing of scenes,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import shapely
+
 from causaldrive.ground.words import STEP_US, STOP_WAYS
+from causaldrive.worlds.keep_lane import lane_kept
 from causaldrive.worlds.state import SceneContext, WorldState
 from causaldrive.worlds.traffic import CannotIntervene, TrafficSource
 from causaldrive.worlds.unbend import Unbend
 from causaldrive.worlds.vehicle import LIMITS, VehicleLimits, advance
 
 HISTORY_STATES = 21  # 2.0 s at 10 Hz, both ends included
+THINGS = ("cone", "barrier", "sign", "other")  # what stands because somebody put it there
+_BESIDE_M = 0.3
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,26 @@ class DrivenWorld:
         self.traffic.freeze_agent(agent_id)
         self.history[-1] = replace(self.state, agents=self.traffic.agents())
 
+    def walk_on(self, agent_id: str) -> None:
+        """Someone who stands walks on, and came there without a stop. Raises CannotIntervene where nobody can."""
+        self.traffic.walk_on(agent_id)
+        now, t_us = self.traffic.agents(), self.state.t_us
+        row = now.ids.index(agent_id)
+        yaw, speed = float(now.yaw_rad[row]), float(now.speed_mps[row])
+        step = speed * np.array([math.cos(yaw), math.sin(yaw)])
+
+        def edit(moment: WorldState) -> WorldState:
+            agents = moment.agents
+            theirs = np.array([name == agent_id for name in agents.ids], bool)
+            place = now.xy_in_local_m[row] - step * (t_us - moment.t_us) * 1e-6
+            return replace(moment, agents=replace(
+                agents, xy_in_local_m=np.where(theirs[:, None], place, agents.xy_in_local_m),
+                speed_mps=np.where(theirs, speed, agents.speed_mps),
+                indicator=np.where(theirs, 0, agents.indicator).astype(np.int8),
+            ))  # fmt: skip
+
+        self._rewrite(edit)
+
     def hold_light(self, light_id: str, state: str) -> None:
         """A light and its group show `state` from now on, and did so. Raises CannotIntervene for an unknown light."""
         before = dict(zip(self.state.lights.ids, self.state.lights.state, strict=True))
@@ -120,6 +147,20 @@ class DrivenWorld:
             raise CannotIntervene(f"there is no speed bump {name!r} in this scene")
         bumps = {key: ring for key, ring in road.bumps.items() if key != name}
         self.context = replace(self.context, road=replace(road, bumps=bumps))
+
+    def keep_lane(self) -> None:
+        """The way to go lies in the lane that the car is in; where that ended it goes on, and what stood there is gone.
+
+        Raises CannotIntervene where the car is in the lane of its route, and where its lane leads elsewhere.
+        """
+        self.context, added = lane_kept(self.context, self.state.ego)
+        if added is None:
+            return
+        agents = self.state.agents
+        inside = shapely.contains_xy(added.buffer(_BESIDE_M), *agents.xy_in_local_m.reshape(-1, 2).T)
+        for name, kind, there in zip(agents.ids, agents.category, inside.tolist(), strict=True):
+            if there and kind in THINGS:
+                self.remove_agent(name)
 
     def straighten_road(self) -> None:
         """The route runs straight through the ego's pose, and everything keeps its place along it.

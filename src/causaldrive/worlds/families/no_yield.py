@@ -1,4 +1,4 @@
-"""A pedestrian walks up to the road and waits, so we go on; harmless: one walks along the sidewalk."""
+"""A pedestrian walks up to the road, waits and waves us on; harmless: one walks along the sidewalk."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from causaldrive.worlds.families.bystanders import add_bystanders, sidewalk_line
 from causaldrive.worlds.families.draft import Draft, draw_draft
 from causaldrive.worlds.families.pedestrian_crosses import across
 from causaldrive.worlds.families.street import vary_weather
+from causaldrive.worlds.state import WAVES
 
-DESCRIPTION = "a pedestrian comes to the curb and waits, we go on; harmless: one walks along the sidewalk"
+DESCRIPTION = "a pedestrian comes to the curb, waits and waves us on; harmless: one walks along the sidewalk"
 FOCUS_KIND = "pedestrian_waiting"
 
 
@@ -28,7 +29,8 @@ def draw(rng: np.random.Generator, harmless: bool) -> Draft:
         curb = shape.right_edge_m - float(rng.uniform(0.2, 0.6))
         line = across(draft, arc, curb - pace * steps_s, draft.ego_offset_m)
         go = Event(Trigger("arrival", steps_s + 3.2, arc), speed_mps=pace)
-        draft.add_pedestrian("pedestrian", line, 0.0, events=(go, Event(Trigger("elapsed", steps_s), speed_mps=0.0)))
+        wait = Event(Trigger("elapsed", steps_s), speed_mps=0.0, indicator=WAVES)
+        draft.add_pedestrian("pedestrian", line, 0.0, events=(go, wait))
     add_bystanders(draft, parked_right=False, follower=False)
-    vary_weather(draft)
+    vary_weather(draft, dusk=False)  # a raised hand is small
     return draft

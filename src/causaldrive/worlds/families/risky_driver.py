@@ -40,7 +40,7 @@ def _add_ahead(draft: Draft, way: str, harmless: bool) -> None:
     if way == "on_the_line" and not harmless:
         offset = theirs + swing
     elif not harmless:
-        events = [Event(Trigger("gap", float(rng.uniform(20.0, 28.0))))]
+        events = [Event(Trigger("gap", float(rng.uniform(14.0, 20.0))))]
         for index in range(10):
             out = theirs + (swing if index % 2 == 0 else -0.2 * swing)
             events.append(Event(Trigger("elapsed", 0.9), offset_m=out, shift_s=0.9))

@@ -23,10 +23,10 @@ GUIDE_RGB = (40, 190, 110)
 _SKY_RGB = {"overcast": (158, 164, 172), "fog": (190, 194, 198), "dusk": (150, 110, 120), "clear": None}
 
 
-def vary_weather(draft: Draft) -> None:
+def vary_weather(draft: Draft, *, dusk: bool = True) -> None:
     """Clear in half of the scenes, else overcast, fog or dusk; replaces sky, fog and brightness."""
     rng = draft.rng
-    kind = str(rng.choice(["clear", "clear", "clear", "overcast", "fog", "dusk"]))
+    kind = str(rng.choice(["clear", "clear", "clear", "overcast", "fog", "dusk" if dusk else "overcast"]))
     sky = _SKY_RGB[kind]
     if sky is None:
         return

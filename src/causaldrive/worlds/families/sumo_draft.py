@@ -58,7 +58,7 @@ class SumoDraft:
         self.agent_rgb[name] = list(CARS_RGB[self.rng.integers(len(CARS_RGB))])
         size = (round(length, 2), round(min(width, 1.92), 2), round(height, 2))
         wish = more.pop("wish_mps", max(speed_mps, 9.0))
-        self.cars.append(SumoCar(name, edges, front_m, speed_mps, wish, size_m=size, **more))
+        self.cars.append(SumoCar(name, edges, front_m, speed_mps, wish, **({"size_m": size} | more)))
 
     def add_car_before(self, name: str, edges: tuple[str, ...], before_m: float, speed_mps: float, **more: Any) -> None:
         """A car whose nose is so far before the end of its first edge, no faster than it could still stop there."""
