@@ -23,15 +23,22 @@ def passages(index: np.ndarray) -> list[int]:
 
 def say_joins(words: np.ndarray, index: np.ndarray, lanes: Sequence[Lane], road: RoadMap, around: int) -> None:
     """Write 'merge' or 'split' into `words`, `around` moments to each side of where lanes join or part."""
+    known: dict[tuple[int, int], str | None] = {}
     for t in passages(index):
-        word = join_of(lanes[index[t - 1]], lanes[index[t]], road)
+        pair = int(index[t - 1]), int(index[t])
+        if pair not in known:
+            known[pair] = join_of(lanes[pair[0]], lanes[pair[1]], road)
+        word = known[pair]
         if word:
             words[max(t - around, 0) : t + around] = word
 
 
-def say_turns(words: np.ndarray, index: np.ndarray, lanes: Sequence[Lane]) -> None:
-    """Write the side of each turn into `words` for as long as its junction is crossed."""
-    for first, end in runs_of(np.array([i >= 0 and lanes[i].in_junction for i in index])):
+def turns(index: np.ndarray, lanes: Sequence[Lane]) -> list[tuple[int, int, str]]:
+    """(first, end, side) of each junction that is crossed by a turn."""
+    found = []
+    inside = np.array([lane.in_junction for lane in lanes] + [False])  # the last for -1
+    for first, end in runs_of(inside[index]):
         turned = sum(turn_of(lanes[i]) for i, _ in itertools.groupby(index[first:end].tolist()))
         if abs(turned) >= STRAIGHT_RAD:
-            words[first:end] = "turn_left" if turned > 0 else "turn_right"
+            found.append((first, end, "left" if turned > 0 else "right"))
+    return found
