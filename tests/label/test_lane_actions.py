@@ -11,6 +11,7 @@ from label_drives import ego_of
 from causaldrive.clips.geometry import project_on_polyline, quat_of_yaw, wrap_angle
 from causaldrive.clips.lane_graph import yaw_beside
 from causaldrive.clips.lane_lines import LaneLines
+from causaldrive.clips.lane_passages import turns
 from causaldrive.clips.types import EgoMotion, Lane, RoadMap
 from causaldrive.ground.words import LANE_META
 from causaldrive.label.lane_actions import LANE_PROFILES, detect_lane
@@ -113,6 +114,21 @@ def test_who_comes_to_a_turn_or_waits_before_it_follows_no_curve(side):
     s = np.arange(0, knots[-1] - 2, 0.8)
     turning = along(np.column_stack([np.interp(s, knots, steps[:, i]) for i in (0, 1)]))
     assert order(detect_lane(turning, road)) == ["keep_lane", f"turn_{side}", "keep_lane"]
+
+
+def test_a_moment_on_a_lane_that_only_lies_over_ours_changes_no_turn():
+    def arc(name: str, rad: float, **more) -> Lane:
+        angle = np.linspace(0, rad, 12)
+        xy = 10 * np.column_stack([np.sin(abs(angle)), np.sign(rad) * (1 - np.cos(angle))])
+        return lane(name, xy, in_junction=True, **more)
+
+    lanes = [arc("entry", -0.42, successors=("on",)), arc("ring", 0.3), arc("on", -0.2, predecessors=("entry",))]
+    index = np.repeat([-1, 0, 1, 2, -1], [5, 20, 1, 9, 5])
+    assert turns(index, lanes) == [(5, 35, "right")]
+    assert turns(np.repeat([0, 2], [10, 20]), [arc("entry", -0.3, successors=("on",)), lanes[1], lanes[2]]) == [
+        (0, 30, "right")
+    ], "a turn over two lanes, one leading into the other"
+    assert turns(np.repeat([1], 30), lanes) == []
 
 
 def test_lanes_that_overlap_where_they_join_bend_as_the_road_does():

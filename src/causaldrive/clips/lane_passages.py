@@ -38,7 +38,18 @@ def turns(index: np.ndarray, lanes: Sequence[Lane]) -> list[tuple[int, int, str]
     found = []
     inside = np.array([lane.in_junction for lane in lanes] + [False])  # the last for -1
     for first, end in runs_of(inside[index]):
-        turned = sum(turn_of(lanes[i]) for i, _ in itertools.groupby(index[first:end].tolist()))
+        turned = sum(turn_of(lane) for lane in _way_over([lanes[i] for i in index[first:end]]))
         if abs(turned) >= STRAIGHT_RAD:
             found.append((first, end, "left" if turned > 0 else "right"))
     return found
+
+
+def _way_over(visited: Sequence[Lane]) -> list[Lane]:
+    """The lane visited for longest, with those that lead into it and out of it; not what only lies over them."""
+    visits = [list(same) for _, same in itertools.groupby(visited, key=lambda lane: lane.lane_id)]
+    first = last = max(range(len(visits)), key=lambda k: len(visits[k]))
+    while first > 0 and visits[first][0].lane_id in visits[first - 1][0].successors:
+        first -= 1
+    while last + 1 < len(visits) and visits[last + 1][0].lane_id in visits[last][0].successors:
+        last += 1
+    return [visit[0] for visit in visits[first : last + 1]]

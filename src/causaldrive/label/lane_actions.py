@@ -33,10 +33,10 @@ class LaneProfile:
     fits_m: float = 4.0  # from the middle of a lane that runs the same way
     fits_rad: float = 1.05
     nudge_low_m: float = 0.2  # off the middle: a nudge lasts while this far, where no lane is changed
-    nudge_high_m: float = 0.45  # and somewhere this far
+    nudge_high_m: float = 0.44  # and somewhere this far; a centimetre of room for what lies between samples
     change_mps: float = 0.1  # sideways; a lane change lasts while it is faster
     change_s: float = 4.0  # and at most so long on each side of the line
-    curve_1pm: float = 0.0025  # radius 400 m, of the lane, over 10 m of it
+    curve_1pm: float = 0.00248  # radius 400 m with one part in a hundred of room, of the lane, over 10 m of it
     curve_over_m: float = 5.0  # to each side
     join_s: float = 1.0  # a merge or split is said so long before and after
     shortest_frames: int = 4
