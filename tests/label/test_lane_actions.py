@@ -203,6 +203,28 @@ def test_at_a_fork_the_lane_taken_counts_from_the_start():
         assert not any(word.startswith("nudge") for word in detect_lane(shifted(np.zeros(150)), road))
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_where_the_drive_ends_in_a_junction_the_nearer_way_counts(side):
+    sign, links = 1 if side == "left" else -1, {"predecessors": ("before",), "in_junction": True}
+    before = straight("before", last=100, successors=("on", "bend"))
+    angle = np.linspace(0, 1.2, 20)
+    bend = lane("bend", np.column_stack([100 + 20 * np.sin(angle), sign * 20 * (1 - np.cos(angle))]), **links)
+    on = straight("on", first=100, last=140, **links)
+    x = np.minimum(60 + 0.5 * np.arange(120), 103.0)  # 3 m into the junction, and waits there
+    ways = {0.0: "keep_lane", 0.24: f"turn_{side}"}
+    for order_of in ((before, bend, on), (before, on, bend)):
+        road = RoadMap({part.lane_id: part for part in order_of})
+        for aside, word in ways.items():
+            ego = along(np.column_stack([x, sign * np.interp(x, [97, 103], [0, aside])]))
+            assert detect_lane(ego, road)[-1] == word
+
+
+def test_a_line_crossed_just_before_the_drive_ends_is_a_lane_change():
+    for ego, side in ((shifted(ramp(3.6, True)[:66]), "left"), (shifted(3.5 - ramp(3.6, True)[:66]), "right")):
+        assert 1.75 < abs(ego.position_in_local_m[-1, 1] - ego.position_in_local_m[0, 1]) < 1.9
+        assert order(detect_lane(ego, TWO)) == ["keep_lane", f"lane_change_{side}"]
+
+
 def test_who_takes_a_lane_that_ends_into_account_merges():
     short = straight("short", last=150, left_neighbour="on")
     on = straight("on", 3.5, right_neighbour="short", successors=("far",))

@@ -1,10 +1,10 @@
 """Lane-level meta actions: what the car did with respect to the lanes, one word per 10 Hz frame, where a map is there.
 
-The lane is the nearest one that runs the same way; of several that are as near (in a junction, at a fork) the one that
-stays so for longest, which takes no memory and so no delay. The later word wins: keep, follow a curve, nudge (off the
-middle, same lane), merge and split where lanes join or part, lane change (or merge and split out of a lane that ends,
-into one that begins), turn (over a junction). Source of the set: the released labeller's lane group; its own thresholds
-are in `released_lanes.py`. Reads arrays and a map. Knows nothing of files or causes.
+The lane is the nearest one that runs the same way; of several that are as near without lying side by side (in a
+junction, at a fork) the one that stays so for longest, which takes no memory and so no delay. The later word wins:
+keep, follow a curve, nudge (off the middle, same lane), merge and split where lanes join or part, lane change (or merge
+and split out of a lane that ends, into one that begins), turn (over a junction). Source of the set: the released
+labeller's lane group; its own thresholds are in `released_lanes.py`. Reads arrays and a map. Knows nothing of files.
 """
 
 from __future__ import annotations
@@ -87,22 +87,39 @@ def _match(ego: EgoMotion, lines: LaneLines, fits_m: float, fits_rad: float) -> 
     beyond = np.maximum(np.maximum(-arc, arc - lines.length_m[lane]), 0.0)  # an end of it
     gap = np.hypot(offset, beyond) + _AS_NEAR_M * (beyond > 0)
     fits = np.abs(wrap_angle(lines.yaw(lane, arc) - ego.yaw_rad[frame])) <= fits_rad
-    least = np.full(len(ego.t_us), np.inf)
-    np.minimum.at(least, frame[fits], gap[fits])
-    good = fits & (gap <= least[frame] + _AS_NEAR_M)
-    index = _longest(frame[good], lane[good], len(ego.t_us))
+    frame, lane, arc, offset, gap = (a[fits] for a in (frame, lane, arc, offset, gap))
+    order = np.lexsort((-gap, frame))
+    least, nearest = np.zeros(len(ego.t_us)), np.zeros(len(ego.t_us), int)
+    least[frame[order]], nearest[frame[order]] = gap[order], lane[order]  # the last one written is the nearest
+    room = np.where(_beside(lines)[nearest[frame], lane], 0.0, _AS_NEAR_M)
+    good = gap <= least[frame] + room
+    index = _longest(frame[good], lane[good], gap[good], len(ego.t_us))
     own, (arc_m, offset_m) = lane == index[frame], np.zeros((2, len(index)))
     arc_m[frame[own]], offset_m[frame[own]] = arc[own], offset[own]
     return OnLanes(lines, index, arc_m, offset_m)
 
 
-def _longest(frame: np.ndarray, lane: np.ndarray, count: int) -> np.ndarray:
-    """(count,) of the lanes that a frame may be on, the one that stays possible for longest; -1 for none."""
+def _beside(lines: LaneLines) -> np.ndarray:
+    """(L, L) whether two lanes lie side by side, so that a line between them tells which one it is."""
+    beside = np.zeros((len(lines.lanes), len(lines.lanes)), bool)
+    for i, lane in enumerate(lines.lanes):
+        for name in (lane.left_neighbour, lane.right_neighbour):
+            if name in lines.places:
+                beside[i, lines.places[name]] = beside[lines.places[name], i] = True
+    return beside
+
+
+def _longest(frame: np.ndarray, lane: np.ndarray, gap: Array, count: int) -> np.ndarray:
+    """(count,) of the lanes that a frame may be on, the one that stays possible for longest; -1 for none.
+
+    Of several that stay so to the same frame it is the one that is nearer over that time.
+    """
     order = np.lexsort((frame, lane))
-    frame, lane = frame[order], lane[order]
+    frame, lane, gap = frame[order], lane[order], gap[order]
     ends = (np.diff(lane, append=-1) != 0) | (np.diff(frame, append=-1) != 1)
-    last = frame[np.flatnonzero(ends)[np.cumsum(ends) - ends]]  # of the run of frames that each belongs to
-    order = np.lexsort((-last, frame))
+    run = np.cumsum(ends) - ends
+    last, mean = frame[np.flatnonzero(ends)[run]], (np.bincount(run, gap) / np.bincount(run))[run]
+    order = np.lexsort((mean, -last, frame))
     frame, lane, last = frame[order], lane[order], last[order]
     index, at = np.full(count, -1), 0
     while (row := int(np.searchsorted(frame, at))) < len(frame):
