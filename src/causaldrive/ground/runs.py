@@ -96,7 +96,9 @@ def _refuse_if_other(directory: Path, record: dict, stage: str, config: dict, ha
     hint = f"choose another --out, or delete {directory} to start afresh"
     if record.get("stage") != stage:
         raise UserError(f"{directory} holds a run of {record.get('stage')!r}, not of {stage!r}; {hint}.")
-    for name, old, new in _differences(record.get("config", {}), config):
+    before = record.get("config", {})
+    now = {**config, "out": before.get("out")}  # a run may be moved, or named from another place
+    for name, old, new in _differences(before, now):
         raise UserError(f"{directory} was made with {name} = {old!r}, now {name} = {new!r}; {hint}.")
     for name, value in hashes.items():
         if record.get("inputs", {}).get(name) != value:
