@@ -37,7 +37,7 @@ from causaldrive.worlds.true_lanes import TrueLanes, true_lanes
 WORDS = (*LONGITUDINAL_META, *LATERAL_META, *LANE_META)
 RELEASED_WORDS = tuple(word for word in LANE_META if word.startswith(("keep", "lane_change", "nudge", "turn")))
 FIRST_SEED = VALIDATION_SEED + 40_000  # the detector was settled on others, up to + 30,499 and from + 100,000 on
-FIRST_LANE_SEED = VALIDATION_SEED + 500_000  # never driven before; settled on + 200,000 to 230,000, and + 300,000 seen
+FIRST_LANE_SEED = VALIDATION_SEED + 500_000  # settled on + 200,000 to + 229,509, and those from + 300,000 on were seen
 COUNTED_US = 500_000  # phases at least this long must not be lost
 # Pose noise per sample: what is left of Argoverse 2's poses at 10 Hz through three differences is 1 to 3.5 mm and
 # 0.06 to 0.14 mrad; the harsh one is three times as much.
