@@ -37,7 +37,7 @@ from causaldrive.worlds.true_lanes import TrueLanes, true_lanes
 WORDS = (*LONGITUDINAL_META, *LATERAL_META, *LANE_META)
 RELEASED_WORDS = tuple(word for word in LANE_META if word.startswith(("keep", "lane_change", "nudge", "turn")))
 FIRST_SEED = VALIDATION_SEED + 40_000  # the detector was settled on others, up to + 30,499 and from + 100,000 on
-FIRST_LANE_SEED = VALIDATION_SEED + 300_000  # the lane words were settled on those from + 200,000 on
+FIRST_LANE_SEED = VALIDATION_SEED + 500_000  # settled on + 200,000 to + 229,509, and those from + 300,000 on were seen
 COUNTED_US = 500_000  # phases at least this long must not be lost
 # Pose noise per sample: what is left of Argoverse 2's poses at 10 Hz through three differences is 1 to 3.5 mm and
 # 0.06 to 0.14 mrad; the harsh one is three times as much.
@@ -76,12 +76,12 @@ class LaneDrive:
     truth: TrueLanes
 
 
-def lane_drives(count: int, cache: Path | None) -> Iterator[LaneDrive]:
+def lane_drives(count: int, first_seed: int, cache: Path | None) -> Iterator[LaneDrive]:
     """The expert's drives through all families, half of them pushed off course; kept in `cache`, so that a cut run
     goes on."""
-    specs = draw_specs(count, FIRST_LANE_SEED, tuple(FAMILIES))
+    specs = draw_specs(count, first_seed, tuple(FAMILIES))
     for first in range(0, count, len(FAMILIES)):
-        kept = cache / f"{FIRST_LANE_SEED}_{first:03d}.pkl" if cache else None
+        kept = cache / f"{first_seed}_{first:03d}.pkl" if cache else None
         if kept and kept.exists():
             driven = pickle.loads(kept.read_bytes())
         else:
@@ -264,13 +264,14 @@ def lane_tables(drives: list[LaneDrive]) -> list[dict]:
 def lane_hour_s() -> dict[str, float]:
     """Processor seconds for an hour at 10 Hz on a random way through a real town's network."""
     rng, road = np.random.default_rng(0), network_named("helsinki").road
-    lane = road.lanes[sorted(road.lanes)[0]]
-    line = [lane.centre_xy_m]
-    while sum(float(arc_lengths(part)[-1]) for part in line) < 36_000.0:
-        names = [name for name in lane.successors if name in road.lanes] or sorted(road.lanes)
-        lane = road.lanes[str(rng.choice(names))]
-        line.append(lane.centre_xy_m)
-    xy, yaw = pose_on_polyline(np.arange(36_000) * 1.0, np.concatenate(line))
+    names, poses, driven = sorted(road.lanes), [], 0
+    lane = road.lanes[names[0]]
+    while driven < 36_000:
+        line = lane.centre_xy_m
+        poses.append(pose_on_polyline(np.arange(0.0, arc_lengths(line)[-1], 1.0), line))
+        driven += len(poses[-1][1])
+        lane = road.lanes[str(rng.choice([name for name in lane.successors if name in road.lanes] or names))]
+    xy, yaw = (np.concatenate(parts)[:36_000] for parts in zip(*poses, strict=True))
     ego = _ego(np.arange(36_000), xy, yaw, np.full(36_000, 1.0 / STEP_S))
     seconds = {}
     for name, profile in LANE_PROFILES.items():
@@ -308,6 +309,7 @@ def main() -> None:
     parser.add_argument("--drives", type=int, default=500)
     parser.add_argument("--manoeuvres", type=int, default=200)
     parser.add_argument("--lane-drives", type=int, default=0)
+    parser.add_argument("--first-lane-seed", type=int, default=FIRST_LANE_SEED)
     parser.add_argument("--cache", type=Path, default=None, help="where drives are kept, so that a cut run goes on")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
@@ -317,9 +319,9 @@ def main() -> None:
         rows = [*tables(town, "town"), *tables(list(manoeuvres(options.manoeuvres)), "manoeuvres")]
         seconds, seeds = hour_s(town), {"first": FIRST_SEED, "count": options.drives, "manoeuvres": options.manoeuvres}
     if options.lane_drives:
-        rows += lane_tables(list(lane_drives(options.lane_drives, options.cache)))
         seconds |= lane_hour_s()
-        seeds |= {"first_lane": FIRST_LANE_SEED, "lane_count": options.lane_drives}
+        rows += lane_tables(list(lane_drives(options.lane_drives, options.first_lane_seed, options.cache)))
+        seeds |= {"first_lane": options.first_lane_seed, "lane_count": options.lane_drives}
     for row in rows:
         show(row)
     print("an hour of motion takes", ", ".join(f"{name}: {value} s" for name, value in seconds.items()))

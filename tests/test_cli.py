@@ -46,3 +46,12 @@ def test_a_user_error_shows_no_traceback(tmp_path):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert str(tmp_path) in done.stderr
+
+
+def test_a_reader_that_goes_away_is_a_sentence():
+    command = [sys.executable, "-c", "import sys; from causaldrive import cli; sys.exit(cli.main(['label', '--help']))"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout and child.stderr
+    child.stdout.close()
+    said = child.stderr.read()
+    assert child.wait() == 1 and "Traceback" not in said and "who reads the output went away" in said

@@ -125,6 +125,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("causaldrive: interrupted; the same command continues where it stopped.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # as of `causaldrive ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or closing it at exit would complain
+        print("causaldrive: who reads the output went away; the same command continues.", file=sys.stderr)
+        return 1
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -242,6 +242,7 @@ def test_files_of_another_shape_are_refused(tmp_path):
     (tmp_path / "b.json").write_text("{}")
     (tmp_path / "empty").mkdir()
     for form, name, said in (("ood", "a.parquet", "names no clips"), ("label-studio", "b.json", "JSON dict"),
-                             ("yaml", "empty", "no .yaml file"), ("yaml", "nowhere", "does not exist")):  # fmt: skip
+                             ("ood", "empty", "is a directory"), ("yaml", "empty", "no .yaml file"),
+                             ("yaml", "nowhere", "does not exist")):  # fmt: skip
         with pytest.raises(UserError, match=said):
-            run_import(ImportLabelsConfig(form, tmp_path / name, tmp_path / f"out-{name}"))
+            run_import(ImportLabelsConfig(form, tmp_path / name, tmp_path / f"out-{form}-{name}"))

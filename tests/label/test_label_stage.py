@@ -54,6 +54,11 @@ def test_recordings_become_labels_and_a_page(drives, tmp_path, capsys):
     run(config)
     assert "already finished" in capsys.readouterr().err
     assert labels_path(tmp_path / "out").stat().st_mtime_ns == before
+    (tmp_path / "out").rename(tmp_path / "moved")
+    run(replace(config, out=tmp_path / "moved"))
+    assert "moved is already finished" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"made with every_s = 2.0, now every_s = 3.0"):
+        run(replace(config, out=tmp_path / "moved", every_s=3.0))
 
 
 def test_workers_and_limit_change_nothing_but_the_number(drives, tmp_path):

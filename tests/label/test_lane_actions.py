@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from label_drives import ego_of
 
-from causaldrive.clips.geometry import quat_of_yaw
+from causaldrive.clips.geometry import project_on_polyline, quat_of_yaw, wrap_angle
+from causaldrive.clips.lane_graph import yaw_beside
+from causaldrive.clips.lane_lines import LaneLines
+from causaldrive.clips.lane_passages import turns
 from causaldrive.clips.types import EgoMotion, Lane, RoadMap
 from causaldrive.ground.words import LANE_META
 from causaldrive.label.lane_actions import LANE_PROFILES, detect_lane
@@ -92,6 +95,67 @@ def test_turns_in_junctions_and_curves_outside(side):
         assert not any(w.endswith(other) for w in said)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_who_comes_to_a_turn_or_waits_before_it_follows_no_curve(side):
+    """The way of several lanes over the junction is not known yet, and the lane itself is straight."""
+    sign, angle = 1 if side == "left" else -1, np.linspace(0, np.pi / 2, 20)
+    arc = np.column_stack([100 + 8 * np.sin(angle), sign * 8 * (1 - np.cos(angle))])
+    out = np.column_stack([np.full(50, 108.0), sign * (8 + np.arange(50))])
+    links = {"predecessors": ("before",), "in_junction": True}
+    road = RoadMap({
+        "before": straight("before", last=100, successors=("bend", "on")),
+        "bend": lane("bend", arc, successors=("out",), **links), "on": straight("on", first=100, last=120, **links),
+        "out": lane("out", out, predecessors=("bend",)),
+    })  # fmt: skip
+    waiting = along(np.column_stack([np.minimum(60 + 0.5 * np.arange(120), 97.0), np.zeros(120)]))
+    assert order(detect_lane(waiting, road)) == ["keep_lane"]
+    steps = np.vstack([road.lanes["before"].centre_xy_m[30:-1], arc, out[1:]])
+    knots = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(steps, axis=0).T))])
+    s = np.arange(0, knots[-1] - 2, 0.8)
+    turning = along(np.column_stack([np.interp(s, knots, steps[:, i]) for i in (0, 1)]))
+    assert order(detect_lane(turning, road)) == ["keep_lane", f"turn_{side}", "keep_lane"]
+
+
+def test_a_moment_on_a_lane_that_only_lies_over_ours_changes_no_turn():
+    def arc(name: str, rad: float, **more) -> Lane:
+        angle = np.linspace(0, rad, 12)
+        xy = 10 * np.column_stack([np.sin(abs(angle)), np.sign(rad) * (1 - np.cos(angle))])
+        return lane(name, xy, in_junction=True, **more)
+
+    lanes = [arc("entry", -0.42, successors=("on",)), arc("ring", 0.3), arc("on", -0.2, predecessors=("entry",))]
+    index = np.repeat([-1, 0, 1, 2, -1], [5, 20, 1, 9, 5])
+    assert turns(index, lanes) == [(5, 35, "right")]
+    assert turns(np.repeat([0, 2], [10, 20]), [arc("entry", -0.3, successors=("on",)), lanes[1], lanes[2]]) == [
+        (0, 30, "right")
+    ], "a turn over two lanes, one leading into the other"
+    assert turns(np.repeat([1], 30), lanes) == []
+
+
+def test_lanes_that_overlap_where_they_join_bend_as_the_road_does():
+    """Maps hold lanes that begin a little behind the end of the one before."""
+    angle = np.arange(0, 1.2, 0.02)
+    road_xy = 60 * np.column_stack([np.sin(angle), 1 - np.cos(angle)])
+    parts = {
+        "a": lane("a", road_xy[:32], successors=("b",)),
+        "b": lane("b", road_xy[30:], predecessors=("a",)),
+    }
+    assert order(detect_lane(along(road_xy[2:-2]), RoadMap(parts))) == ["follow_curve_left"]
+
+
+def test_many_points_on_many_lanes_are_measured_as_one_by_one():
+    rng = np.random.default_rng(0)
+    walks = [np.cumsum(rng.normal([2, 0], 0.4, (count, 2)), axis=0) for count in (2, 7, 40)]
+    lines = LaneLines([lane(str(i), walk) for i, walk in enumerate(walks)])
+    for i, walk in enumerate(walks):
+        xy = np.concatenate(
+            [rng.normal(walk[rng.integers(len(walk), size=80)], 1.0), walk, walk[[0]] - 3, walk[[-1]] + 3]
+        )
+        which = np.full(len(xy), i)
+        arc, offset = lines.project(which, xy)
+        assert np.allclose([arc, offset], project_on_polyline(xy, walk), atol=1e-9)
+        assert np.allclose(wrap_angle(lines.yaw(which, arc) - yaw_beside(xy, walk)), 0, atol=1e-9)
+
+
 def test_merge_and_split_by_who_leads_where():
     first = straight("first", last=100, successors=("second",))
     second = straight("second", first=100, predecessors=("first",))
@@ -137,6 +201,28 @@ def test_at_a_fork_the_lane_taken_counts_from_the_start():
     for way in ([before, bend, on], [before, on, bend]):
         road = RoadMap({part.lane_id: part for part in way})
         assert not any(word.startswith("nudge") for word in detect_lane(shifted(np.zeros(150)), road))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_where_the_drive_ends_in_a_junction_the_nearer_way_counts(side):
+    sign, links = 1 if side == "left" else -1, {"predecessors": ("before",), "in_junction": True}
+    before = straight("before", last=100, successors=("on", "bend"))
+    angle = np.linspace(0, 1.2, 20)
+    bend = lane("bend", np.column_stack([100 + 20 * np.sin(angle), sign * 20 * (1 - np.cos(angle))]), **links)
+    on = straight("on", first=100, last=140, **links)
+    x = np.minimum(60 + 0.5 * np.arange(120), 103.0)  # 3 m into the junction, and waits there
+    ways = {0.0: "keep_lane", 0.24: f"turn_{side}"}
+    for order_of in ((before, bend, on), (before, on, bend)):
+        road = RoadMap({part.lane_id: part for part in order_of})
+        for aside, word in ways.items():
+            ego = along(np.column_stack([x, sign * np.interp(x, [97, 103], [0, aside])]))
+            assert detect_lane(ego, road)[-1] == word
+
+
+def test_a_line_crossed_just_before_the_drive_ends_is_a_lane_change():
+    for ego, side in ((shifted(ramp(3.6, True)[:66]), "left"), (shifted(3.5 - ramp(3.6, True)[:66]), "right")):
+        assert 1.75 < abs(ego.position_in_local_m[-1, 1] - ego.position_in_local_m[0, 1]) < 1.9
+        assert order(detect_lane(ego, TWO)) == ["keep_lane", f"lane_change_{side}"]
 
 
 def test_who_takes_a_lane_that_ends_into_account_merges():

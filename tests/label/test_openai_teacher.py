@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -142,6 +143,39 @@ def test_an_endpoint_that_is_away_or_refuses_the_key_stops_the_run(drives, tmp_p
             label(drives, tmp_path / "away", server, url="http://127.0.0.1:9/v1", retries=5)
 
 
+def test_an_endpoint_that_never_answers_stops_the_run_which_goes_on_later(drives, tmp_path):
+    settings = LabelConfig(drives, tmp_path / "out", teacher="openai", every_s=0.5)
+    with OddServer(lambda payload, count: Answer({}, 503) if count <= 2 else sound(payload)) as server:
+        config = replace(settings, openai=asking(server, retries=1))
+        with pytest.raises(UserError, match=r"answered none of 50 requests .the last: server_error, 503"):
+            run(config)
+        with pytest.raises(UserError, match=r"openai.model = 'm', now openai.model = 'other'"):
+            run(replace(config, openai=asking(server, retries=1, model="other")))
+        run(replace(config, openai=asking(server, retries=3)))
+    assert all(x.trace for x in read_labels(tmp_path / "out"))
+
+
+def test_what_got_no_answer_is_asked_for_alone_with_the_cache_of_the_run_before(drives, tmp_path, capsys):
+    away = [True]
+
+    def behave(payload: dict, count: int) -> Answer:
+        fails = away[0] and zlib.crc32(json.dumps(payload["messages"]).encode()) % 3 == 0
+        return Answer({}, 503) if fails else sound(payload)
+
+    with OddServer(behave) as server:
+        config = LabelConfig(drives, tmp_path / "out", teacher="openai", every_s=1.0, openai=asking(server, retries=0))
+        run(config)
+        without = cost(tmp_path / "out")["failures"]
+        without = sum(without.values())  # a busy machine may drop an idle connection besides
+        told = f"{without} keyframes got no answer; the same command with another --out and with --cache {config.out}"
+        assert told in capsys.readouterr().out
+        away[0], before = False, len(server.payloads)
+        run(replace(config, out=tmp_path / "again", cache=tmp_path / "out" / "replies"))
+        assert server.most_of_one() == 2
+    labels = read_labels(tmp_path / "again")
+    assert without <= len(server.payloads) - before < 2 * len(labels) and all(x.trace for x in labels)
+
+
 def test_one_keyframe_in_the_second_call_can_fail_alone_and_keeps_its_causes(drives, tmp_path):
     def behave(payload: dict, count: int) -> Answer:
         decides = "You fix" in payload["messages"][0]["content"]
@@ -221,6 +255,9 @@ def test_the_budget_is_never_overdrawn_and_a_larger_one_goes_on(drives, tmp_path
 def test_a_dry_run_asks_nothing_and_writes_nothing(drives, tmp_path, capsys):
     with OddServer(lambda payload, count: sound(payload)) as server:
         config = asking(server, price_in=1.0, price_out=2.0)
+        free = asking(server)
+        run(LabelConfig(drives, tmp_path / "out", teacher="openai", every_s=4.0, openai=free, dry_run=True))
+        assert "money unknown without --openai.price-in" in capsys.readouterr().out
         run(LabelConfig(drives, tmp_path / "out", teacher="openai", every_s=4.0, openai=config, dry_run=True))
         assert not server.payloads and not (tmp_path / "out").exists()
         told = capsys.readouterr().out

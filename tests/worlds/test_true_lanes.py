@@ -101,5 +101,26 @@ def test_joining_lanes_are_named_also_over_a_junction_but_not_by_those_who_turn_
     assert [label for label, _ in said(egos, before, over, on, ramp, turning)] == ["keep_lane"]
 
 
+def test_a_straight_lane_is_no_curve_because_a_turn_follows_and_a_bent_one_is():
+    """The way to go is rounded off from 8 m before the junction; the lane is not."""
+    angle = np.linspace(0, np.pi / 2, 20)
+    arc, half = np.column_stack([60 + 8 * np.sin(angle), 8 * (1 - np.cos(angle))]), np.array([0, 1.75])
+    bend = Lane("bend", arc, arc + half, arc - half, in_junction=True, predecessors=("before",))
+    on = straight("on", first=60, last=80, in_junction=True, predecessors=("before",))
+    road = RoadMap({"before": straight("before", last=60, successors=("bend", "on")), "bend": bend, "on": on})
+    rounded = np.vstack(
+        [[[-20, 0], [52, 0], [56, 0.4], [60, 2.0], [64, 5.0]], arc[-1] + np.arange(5)[:, None] * [0, 10]]
+    )
+    egos = [EgoState(np.array([min(20.0 + k, 57.0), 0.0]), 0.0, 10.0 if k < 37 else 0.0) for k in range(60)]
+    told = true_lanes(egos, SceneContext(road, rounded, 10.0, default_camera()))
+    assert [phase.label for phase in told.lane] == ["keep_lane"]
+    x = np.arange(0.0, 101.0, 2.0)
+    bent = replace(straight("bent"), centre_xy_m=np.column_stack([x, x * x / 400]))
+    bent = replace(bent, left_xy_m=bent.centre_xy_m + half, right_xy_m=bent.centre_xy_m - half)
+    egos = [EgoState(np.array([20.0 + k, (20.0 + k) ** 2 / 400]), np.arctan((20.0 + k) / 200), 10.0) for k in range(40)]
+    told = true_lanes(egos, SceneContext(RoadMap({"bent": bent}), bent.centre_xy_m, 10.0, default_camera()))
+    assert [phase.label for phase in told.lane] == ["follow_curve_left"]
+
+
 def test_off_the_map():
     assert said(driven(40.0, (0.0, 3.0)), *TWO) == [("off_map", 0.0)]

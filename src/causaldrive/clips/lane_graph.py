@@ -5,7 +5,7 @@ Reads a `RoadMap`. Knows nothing of who drives there, or when.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from causaldrive.clips.geometry import Array, arc_lengths, project_on_polyline
 from causaldrive.clips.types import Lane, RoadMap
 
 STRAIGHT_RAD = 0.35  # a way over a junction that turns by less goes straight on
+DRIVEN_KINDS = ("vehicle", "bus")  # of lanes that a car may be on
 ENDS_WITHIN_M = 150.0  # a lane that ends (or has begun) so near does not go on
 _MOST_JUNCTION_LANES = 4  # one after the other on a way over one junction
 
@@ -81,6 +82,27 @@ def _straight(lane: Lane, road: RoadMap, way: str) -> Iterator[str]:
             name = next(iter(getattr(following, way)), name)
         if abs(turned) < STRAIGHT_RAD:
             yield name
+
+
+def onward(lane: Lane, way: str, road: RoadMap, far_m: float, pick: Callable[[list[Lane]], Lane | None]) -> list[Lane]:
+    """Lanes that lead on from one ('successors') or into it ('predecessors') over `far_m`, up to a turn at a junction.
+
+    Where `pick` finds none among those that may follow, it ends.
+    """
+    found, inside = [], []
+    while inside or sum(float(arc_lengths(part.centre_xy_m)[-1]) for part in found) < far_m:
+        known = [road.lanes[name] for name in getattr(lane, way) if name in road.lanes]
+        following = pick([part for part in known if part.kind in DRIVEN_KINDS])
+        if following is None or following in found or len(inside) == _MOST_JUNCTION_LANES:
+            break
+        lane = following
+        inside.append(lane)
+        if lane.in_junction:
+            continue
+        if abs(sum(turn_of(part) for part in inside[:-1])) >= STRAIGHT_RAD:
+            return found
+        found, inside = found + inside, []
+    return found if abs(sum(turn_of(part) for part in inside)) >= STRAIGHT_RAD else found + inside
 
 
 def turn_of(lane: Lane) -> float:

@@ -23,15 +23,33 @@ def passages(index: np.ndarray) -> list[int]:
 
 def say_joins(words: np.ndarray, index: np.ndarray, lanes: Sequence[Lane], road: RoadMap, around: int) -> None:
     """Write 'merge' or 'split' into `words`, `around` moments to each side of where lanes join or part."""
+    known: dict[tuple[int, int], str | None] = {}
     for t in passages(index):
-        word = join_of(lanes[index[t - 1]], lanes[index[t]], road)
+        pair = int(index[t - 1]), int(index[t])
+        if pair not in known:
+            known[pair] = join_of(lanes[pair[0]], lanes[pair[1]], road)
+        word = known[pair]
         if word:
             words[max(t - around, 0) : t + around] = word
 
 
-def say_turns(words: np.ndarray, index: np.ndarray, lanes: Sequence[Lane]) -> None:
-    """Write the side of each turn into `words` for as long as its junction is crossed."""
-    for first, end in runs_of(np.array([i >= 0 and lanes[i].in_junction for i in index])):
-        turned = sum(turn_of(lanes[i]) for i, _ in itertools.groupby(index[first:end].tolist()))
+def turns(index: np.ndarray, lanes: Sequence[Lane]) -> list[tuple[int, int, str]]:
+    """(first, end, side) of each junction that is crossed by a turn."""
+    found = []
+    inside = np.array([lane.in_junction for lane in lanes] + [False])  # the last for -1
+    for first, end in runs_of(inside[index]):
+        turned = sum(turn_of(lane) for lane in _way_over([lanes[i] for i in index[first:end]]))
         if abs(turned) >= STRAIGHT_RAD:
-            words[first:end] = "turn_left" if turned > 0 else "turn_right"
+            found.append((first, end, "left" if turned > 0 else "right"))
+    return found
+
+
+def _way_over(visited: Sequence[Lane]) -> list[Lane]:
+    """The lane visited for longest, with those that lead into it and out of it; not what only lies over them."""
+    visits = [list(same) for _, same in itertools.groupby(visited, key=lambda lane: lane.lane_id)]
+    first = last = max(range(len(visits)), key=lambda k: len(visits[k]))
+    while first > 0 and visits[first][0].lane_id in visits[first - 1][0].successors:
+        first -= 1
+    while last + 1 < len(visits) and visits[last + 1][0].lane_id in visits[last][0].successors:
+        last += 1
+    return [visit[0] for visit in visits[first : last + 1]]

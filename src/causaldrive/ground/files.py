@@ -112,6 +112,8 @@ def read_table(path: Path, columns: list[str]) -> pa.Table:
     """
     if not path.exists():
         raise UserError(f"{path} is missing; expected a Parquet file with columns {', '.join(columns)}.")
+    if path.is_dir():
+        raise UserError(f"{path} is a directory; expected a Parquet file with columns {', '.join(columns)}.")
     try:
         with pq.ParquetFile(path) as file:  # half the time of `pq.read_table`, which opens a data set
             table = file.read(use_threads=False)

@@ -96,15 +96,23 @@ def _refuse_if_other(directory: Path, record: dict, stage: str, config: dict, ha
     hint = f"choose another --out, or delete {directory} to start afresh"
     if record.get("stage") != stage:
         raise UserError(f"{directory} holds a run of {record.get('stage')!r}, not of {stage!r}; {hint}.")
-    old = record.get("config", {})
-    for name in sorted(set(old) | set(config)):
-        if old.get(name) != config.get(name):
-            raise UserError(
-                f"{directory} was made with {name} = {old.get(name)!r}, now {name} = {config.get(name)!r}; {hint}."
-            )
+    before = record.get("config", {})
+    now = {**config, "out": before.get("out")}  # a run may be moved, or named from another place
+    for name, old, new in _differences(before, now):
+        raise UserError(f"{directory} was made with {name} = {old!r}, now {name} = {new!r}; {hint}.")
     for name, value in hashes.items():
         if record.get("inputs", {}).get(name) != value:
             raise UserError(f"{directory} was made from another content of {name}; {hint}.")
+
+
+def _differences(old: dict, new: dict, head: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(option, before, now) of what differs, options of a part as 'part.option'."""
+    for name in sorted(set(old) | set(new)):
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from _differences(before, now, f"{head}{name}.")
+        elif before != now:
+            yield f"{head}{name}", before, now
 
 
 def to_json(value: Any) -> Any:

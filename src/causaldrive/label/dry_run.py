@@ -41,12 +41,14 @@ def print_estimate(directories: Sequence[Path], settings: AskSettings) -> None:
             totals[role][0] += 1
             totals[role][1] = totals[role][1].plus(most_of(request))
     print(f"label: dry run, nothing is asked: {keyframes} keyframes of {len(directories)} recordings")
-    for role, config in (("teacher", settings.openai), ("critic", settings.critic)):
+    for role, option, config in (("teacher", "openai", settings.openai), ("critic", "critic", settings.critic)):
         count, usage = totals[role]
         if count:
-            money = usage.money(config.price_in, config.price_out)
+            money = f"money unknown without --{option}.price-in and --{option}.price-out"
+            if config.price_in or config.price_out:
+                money = f"at most {usage.money(config.price_in, config.price_out):.4f} money at the prices given"
             print(f"label: {role} {config.model}: {count} requests, about {usage.tokens_in} prompt tokens, at most "
-                  f"{usage.tokens_out} reply tokens, at most {money:.4f} money at the prices given")  # fmt: skip
+                  f"{usage.tokens_out} reply tokens, {money}")  # fmt: skip
 
 
 def _requests(view: RecordingView, keyframe: Keyframe, settings: AskSettings) -> Iterator[tuple[str, Request]]:

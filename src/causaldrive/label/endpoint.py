@@ -34,7 +34,9 @@ from causaldrive.label.reply_cache import ReplyCache, digest_of
 T = TypeVar("T")
 FORMATS = ("json_schema", "json_object", "text")
 _FATAL = {401: "refused the key", 403: "refused the key", 404: "does not know the model or the path"}
+UNANSWERED = ("connection", "rate_limited", "server_error", "timeout")  # kinds of failures that another time may mend
 _HOPELESS = 20  # requests that could not connect, before any reply ever came, after which the run stops
+_SILENT = 50  # the same for requests that were given up after all tries
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Endpoint:
     def __init__(self, config: EndpointConfig, cache: ReplyCache, budget: Purse):
         self.config, self.cache, self.budget, self.counts = config, cache, budget, Counts()
         self._format, self._limit_name, self._temperature = config.reply_format, "max_tokens", True
-        self._free_at, self._unreached, self._jitter = 0.0, 0, random.Random(0)
+        self._free_at, self._unreached, self._given_up, self._jitter = 0.0, 0, 0, random.Random(0)
         self._asking: dict[str, asyncio.Future[dict[str, Any]]] = {}
 
     async def __aenter__(self) -> Endpoint:
@@ -214,6 +216,7 @@ class Endpoint:
             except _Again as failed:
                 self._stop_if_hopeless(failed)
                 if attempt == self.config.retries:
+                    self._stop_if_silent(failed)
                     raise BadReply(failed.kind, f"{failed.reason}, after {attempt + 1} tries") from failed
                 self.counts.retries[failed.kind] += 1
                 await self._wait(failed, attempt)
@@ -230,6 +233,13 @@ class Endpoint:
         self._unreached += failed.kind == "connection"
         if self._unreached >= _HOPELESS and not self.counts.requests:
             raise StopAsking(f"{self.config.host} cannot be reached ({failed.reason}); check the URL and the server.")
+
+    def _stop_if_silent(self, failed: _Again) -> None:
+        self._given_up += 1
+        if self._given_up >= _SILENT and not self.counts.requests:
+            last = f"the last: {failed.kind}, {failed.reason}"
+            raise StopAsking(f"{self.config.host} has answered none of {self._given_up} requests ({last}); check the "
+                             "server and run the same command again.")  # fmt: skip
 
     async def _paid(self, request: Request) -> dict[str, Any]:
         reserved = await self.budget.reserve(request)

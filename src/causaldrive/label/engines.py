@@ -1,7 +1,7 @@
 """Engines: where the recordings of a label run are worked on; the missing shards, made side by side.
 
 `local`: this machine (`local_engine.py`); `ray`: a Ray cluster (`ray_engine.py`). Finished shards are never made
-again. Knows nothing of reports.
+again, but where nobody answered for a keyframe. Knows nothing of reports.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from causaldrive.ground.errors import unknown_name
 from causaldrive.ground.progress import Meter
 from causaldrive.label.asking import Asked, AskSettings
-from causaldrive.label.labelling import ShardResult, ShardTask
+from causaldrive.label.labelling import ShardResult, ShardTask, unanswered
 from causaldrive.label.local_engine import label_here
 from causaldrive.label.ray_engine import import_ray, label_on_ray
+from causaldrive.label.store import read_labels
 
 ENGINES = ("local", "ray")
 
@@ -31,7 +32,7 @@ def label_all(
     ray_address: str = "",
 ) -> list[ShardResult]:  # fmt: skip
     """Make every missing shard; one result per recording that was worked on. `asked` counts what asking took."""
-    missing = [task for task in tasks if not task.shard.exists()]
+    missing = [task for task in tasks if not task.shard.exists() or any(map(unanswered, read_labels(task.shard)))]
     results: list[ShardResult] = []
     with Meter("label", len(tasks), "recordings", done=len(tasks) - len(missing)) as meter:
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from causaldrive.clips.store import read_recording
 from causaldrive.ground.errors import UserError
 from causaldrive.label.cause_critic import Judge, cause_critic
+from causaldrive.label.endpoint import UNANSWERED
 from causaldrive.label.proactive import keyframes_of
 from causaldrive.label.recording_view import RecordingView, view_of
 from causaldrive.label.store import write_labels
@@ -70,6 +71,13 @@ def checked(answer: CocLabel | Rejection, view: RecordingView) -> CocLabel:
         return validate(answer, view.evidence(answer.t0_us))
     judged = (False, 0.0) if answer.status == "rejected" else (None, None)
     return replace(answer.label, verdicts=(Verdict("teacher", *judged, answer.reason),), status=answer.status)
+
+
+def unanswered(label: CocLabel) -> bool:
+    """Whether nobody answered for this keyframe, which another time may mend."""
+    return label.status == "unscored" and any(
+        verdict.check == "teacher" and verdict.reason.startswith(UNANSWERED) for verdict in label.verdicts
+    )
 
 
 def criticised(label: CocLabel, judge: Judge) -> CocLabel:

@@ -21,7 +21,7 @@ from causaldrive.label.balance import Group, balanced
 from causaldrive.label.critic import Critic, CriticConfig
 from causaldrive.label.dry_run import print_estimate
 from causaldrive.label.engines import check_engine, label_all
-from causaldrive.label.labelling import ShardTask
+from causaldrive.label.labelling import ShardTask, unanswered
 from causaldrive.label.meta_actions import profile_of
 from causaldrive.label.openai_teacher import OpenAiTeacher, TeacherConfig
 from causaldrive.label.report import write_report
@@ -95,6 +95,10 @@ def run(config: LabelConfig) -> None:
         directories = [task.directory for task in usable]
         write_report(config.out, labels, directories, set_aside, config.teacher, groups)
         _finish(opened, labels, len(tasks), set_aside, groups)
+        without = sum(map(unanswered, labels))
+        if without:
+            print(f"label: {without} keyframes got no answer; the same command with another --out and with --cache "
+                  f"{config.settings.cache} asks for these alone")  # fmt: skip
 
 
 def _check(config: LabelConfig) -> None:

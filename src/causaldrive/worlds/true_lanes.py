@@ -3,8 +3,9 @@
     d = offset of the rear axle from the middle of its lane, left positive          d' = v sin(yaw - yaw of the lane)
 
 The lane is the one whose borders hold the rear axle; where lanes lie over each other, in junctions, it is the one that
-the way to go leads over. Everything is known every 25 ms, and the way's bends from the route; nothing is matched,
-differenced or sampled down. Knows nothing of detectors, noise or recordings.
+the way to go leads over. Everything is known every 25 ms; nothing is matched, differenced or sampled down. A straight
+lane is no curve because a turn follows: the way to go is rounded off before it, but who waits there has driven none.
+Knows nothing of detectors, noise or recordings.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import shapely
 from numpy.typing import NDArray
 
 from causaldrive.clips.geometry import project_on_polyline, wrap_angle
-from causaldrive.clips.lane_graph import lane_change_of, yaw_beside
-from causaldrive.clips.lane_passages import passages, say_joins, say_turns
+from causaldrive.clips.lane_graph import DRIVEN_KINDS, lane_change_of, onward, yaw_beside
+from causaldrive.clips.lane_lines import LaneLines, bend_1pm
+from causaldrive.clips.lane_passages import passages, say_joins, turns
 from causaldrive.clips.timeline import runs_of
 from causaldrive.clips.types import Lane, RoadMap
-from causaldrive.worlds.route import route_of
 from causaldrive.worlds.state import EgoState, SceneContext
 from causaldrive.worlds.true_actions import FINE_S, FinePoses, Phase, fine_poses, per_frame, phases_of, settled
 
@@ -32,7 +33,7 @@ Array = NDArray[np.float64]
 class LaneWords:
     """What each word means. The later one wins: keep, follow a curve, nudge, merge and split, lane change, turn."""
 
-    curve_1pm: float = 0.0025  # radius 400 m, over 10 m of the way
+    curve_1pm: float = 0.0025  # radius 400 m, of the middle of the lane, over 10 m of it
     curve_over_m: float = 5.0  # to each side
     nudge_from_m: float = 0.2  # off the middle of the lane, while no lane is changed
     nudge_reached_m: float = 0.45
@@ -57,7 +58,7 @@ def true_lanes(
 ) -> TrueLanes:
     """Words of consecutive states 0.1 s apart, each holding what was applied at its end."""
     poses = fine_poses(egos)
-    lanes = [lane for lane in context.road.lanes.values() if lane.kind in ("vehicle", "bus")]
+    lanes = [lane for lane in context.road.lanes.values() if lane.kind in DRIVEN_KINDS]
     index = _lane_of(poses, lanes, context, words)
     said = _said(poses, index, lanes, context, words)
     said = settled(said.astype(str), round(words.least_s / FINE_S))
@@ -76,7 +77,7 @@ def _lane_of(poses: FinePoses, lanes: Sequence[Lane], context: SceneContext, wor
         ring = shapely.make_valid(shapely.Polygon(np.concatenate([lane.left_xy_m, lane.right_xy_m[::-1]])))
         gap = shapely.distance(shapely.LineString(centre), shapely.points(xy))
         along = np.abs(wrap_angle(yaw_beside(xy, centre) - poses.yaw_rad[rows])) <= words.same_way_rad
-        astray = np.abs(project_on_polyline(centre, np.asarray(context.route_xy_in_local_m))[1]).mean()
+        astray = _astray(lane, np.asarray(context.route_xy_in_local_m))
         cost = np.where(shapely.contains_xy(ring, *xy.T), astray, 1000.0 + gap)
         cost = np.where(along & (gap <= words.off_map_m), cost, np.inf)
         nearer = cost < least[rows]
@@ -95,7 +96,7 @@ def _said(
         aside[here] = poses.speed_mps[here] * np.sin(
             poses.yaw_rad[here] - yaw_beside(poses.xy_m[here], lanes[i].centre_xy_m)
         )
-    bend = _bend(poses, context, words)
+    bend = _bend(poses, index, lanes, context, words)
     changes = np.full(len(index), "", object)
     _changes(changes, index, aside, lanes, context.road, words)
     for sign, side in ((1, "left"), (-1, "right")):
@@ -105,16 +106,33 @@ def _said(
                 said[first:end] = f"nudge_{side}"
     say_joins(said, index, lanes, context.road, round(words.join_s / FINE_S))
     said[changes != ""] = changes[changes != ""]
-    say_turns(said, index, lanes)
+    for first, end, side in turns(index, lanes):
+        said[first:end] = f"turn_{side}"
     return said
 
 
-def _bend(poses: FinePoses, context: SceneContext, words: LaneWords) -> Array:
-    """Curvature (N,) of the way to go beside the rear axle, over 10 m of it."""
-    route = route_of(context)
-    arc = np.asarray(route.project(poses.xy_m)[0])
-    over = words.curve_over_m
-    return (route.heading(arc + over) - route.heading(arc - over)) / (2 * over)
+def _bend(poses: FinePoses, index: np.ndarray, lanes: Sequence[Lane], context: SceneContext, words: LaneWords) -> Array:
+    """Curvature (N,) of the middle of the lane beside the rear axle, over 10 m of it and of what the way to go adds."""
+    route, lines, bend = np.asarray(context.route_xy_in_local_m), LaneLines(lanes), np.zeros(len(index))
+
+    def to_go(following: Sequence[Lane]) -> Lane | None:
+        return min(following, key=lambda lane: _astray(lane, route), default=None)
+
+    for i in np.unique(index[index >= 0]):
+        before, after = (
+            [lines.places[lane.lane_id] for lane in onward(lanes[i], way, context.road, words.curve_over_m, to_go)]
+            for way in ("predecessors", "successors")
+        )
+        knots, yaw, starts = lines.along([*before[::-1], i, *after])
+        here = index == i
+        arc = project_on_polyline(poses.xy_m[here], lanes[i].centre_xy_m)[0]
+        bend[here] = bend_1pm(arc + starts[len(before)], (knots, yaw), words.curve_over_m)
+    return bend
+
+
+def _astray(lane: Lane, route_xy_m: Array) -> float:
+    """How far the middle of a lane lies from the way to go, on average."""
+    return float(np.abs(project_on_polyline(lane.centre_xy_m, route_xy_m)[1]).mean())
 
 
 def _changes(
