@@ -173,7 +173,7 @@ def in_picture(camera: Camera, rig_to_local: np.ndarray, xyz_m: np.ndarray, radi
     """
     pose = rig_to_local @ _camera_pose(camera)
     inward = pose[:3, :3] @ _inward(camera).T
-    return ((xyz_m - pose[:3, 3]) @ inward > -radius_m[:, None]).all(axis=1)
+    return np.all((xyz_m - pose[:3, 3]) @ inward > -radius_m[:, None], axis=1)
 
 
 @lru_cache(maxsize=16)
