@@ -19,6 +19,7 @@ from causaldrive.clips.types import RoadMap
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.words import AGENT_CATEGORIES
 from causaldrive.worlds import render_backend
+from causaldrive.worlds.render_backend import in_picture, pose_matrix
 from causaldrive.worlds.renderer import Renderer
 from causaldrive.worlds.scenes import SceneSpec, build_scene, default_camera
 from causaldrive.worlds.state import EgoState, LightArrays, WorldState
@@ -146,6 +147,39 @@ def test_a_pedestrian_stays_visible_at_30_m(renderer):
     crossing = agents_of(("walker", "pedestrian", 30.0, -1.0, 1.57))
     difference = picture(renderer, state_of(crossing)).astype(int) - picture(renderer, state_of())
     assert (np.abs(difference).max(axis=-1) > 40).sum() > 15
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+@pytest.mark.parametrize("ahead", [4.0, 10.0, 16.0])
+def test_what_only_reaches_into_the_picture_is_drawn_up_to_its_edge(renderer, side, ahead):
+    """A lorry moved outward step by step shows less and less, and never goes while a part of it would show."""
+    half = (ahead + 1.0) * np.tan(np.deg2rad(37.5))
+    empty = picture(renderer, state_of())
+    shown = []
+    for aside in half + np.array([-2.0, 0.0, 1.0, 2.0, 4.0, 8.0]):
+        image = picture(renderer, state_of(agents_of(("lorry", "truck", ahead, -1.75 + side * aside, 1.57))))
+        shown.append(int((np.abs(image.astype(int) - empty).max(axis=-1) > 20).sum()))
+    assert shown == sorted(shown, reverse=True) and shown[1] > 0 == shown[-1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    place=st.tuples(st.floats(-60, 60), st.floats(-60, 60), st.floats(0, 5)),
+    off=st.tuples(*[st.floats(-1, 1)] * 3), radius=st.floats(0.1, 6.0),
+    yaw=st.floats(-3, 3), pitch=st.floats(-1.2, 1.2),
+)  # fmt: skip
+def test_a_ball_with_a_point_in_the_picture_is_in_it(place, off, radius, yaw, pitch):
+    camera, pose = camera_of(pitch_rad=pitch, cx_px=130.0), pose_matrix(np.array([3.0, -2.0]), yaw)
+    point = np.array(place) + radius / 1.8 * np.array(off)
+    _, inside = camera.project((point - pose[:3, 3]) @ pose[:3, :3])
+    kept = in_picture(camera, pose, np.array([place]), np.array([radius]))
+    assert kept[0] or not inside
+
+
+def test_nothing_behind_the_camera_is_in_the_picture():
+    pose = pose_matrix(np.zeros(2), 0.0)
+    places = np.array([[-20.0, 0.0, 0.8], [20.0, 60.0, 0.8], [20.0, 0.0, 0.8]])
+    assert in_picture(camera_of(), pose, places, np.full(3, 3.0)).tolist() == [False, False, True]
 
 
 # ---- the same state gives the same picture ----

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import shapely
+from shapely.geometry.base import BaseGeometry as Geometry
 
 from causaldrive.clips.geometry import Array
 from causaldrive.clips.types import Lane
@@ -23,7 +24,7 @@ _AHEAD_M = 120  # a drive of 6.4 s, and what its driver looks at
 _ADDED = "kept"
 
 
-def lane_kept(context: SceneContext, ego: EgoState) -> tuple[SceneContext, shapely.Polygon | None]:
+def lane_kept(context: SceneContext, ego: EgoState) -> tuple[SceneContext, Geometry | None]:
     """r'(s) = r(s) + w n(s) sign(d): the route one lane width towards the car, and the ground that was added for it.
 
     Raises CannotIntervene where the car is in the lane of its route, and where that lane leads elsewhere.
@@ -53,7 +54,7 @@ def _in_lane(route: Route, line: Array, i: int) -> bool:
 
 def _goes_on(
     context: SceneContext, route: Route, line: Array, last: int, width_m: float
-) -> tuple[SceneContext, shapely.Polygon]:
+) -> tuple[SceneContext, Geometry]:
     """The lane that ends at `line[last]` has a further lane as its successor, parallel to the route."""
     road = context.road
     ends = route.lane_at(line[last], float(route.yaw_rad[last]))

@@ -8,7 +8,7 @@ cached by kind, size, colour and pose. Knows nothing of roads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -23,7 +23,7 @@ from panda3d.core import (
 )
 
 from causaldrive.worlds.render_look import Look
-from causaldrive.worlds.render_mesh import RGB, Mesh, flat_quads, join, moved, to_geom
+from causaldrive.worlds.render_mesh import RGB, Mesh, Packed, flat_quads, geom_of, join, packed, to_geom
 from causaldrive.worlds.render_people import (
     CONE_RGB,
     FUR_RGB,
@@ -65,6 +65,8 @@ BODIES: dict[str, Callable[[Size, RGB], Mesh]] = {
 OWN_RGB: dict[str, RGB] = {"animal": FUR_RGB, "cone": CONE_RGB, "barrier": (214, 40, 36), "sign": SIGN_RGB}
 SMALLEST_M = 0.05  # logs hold boxes of no height: they must not become meshes without volume
 SHADOW_SORT = 40
+BEYOND_BOX_M = 2.5  # signs, raised hands and shadows reach beyond the box
+Sees = Callable[[np.ndarray, np.ndarray], np.ndarray]  # which balls (N, 3), (N,) may show in the picture
 
 
 HEADING_STEP_RAD = np.pi / 12  # light on a body is reworked when it has turned by this much
@@ -98,13 +100,13 @@ class AgentNodes:
     def __init__(self, parent: NodePath, look: Look):
         self._parent, self._look = parent, look
         self._shown: dict[str, _Shown] = {}
-        self._bodies: dict[tuple, Mesh] = {}
+        self._bodies: dict[tuple, Packed] = {}
         self._geoms: dict[Shape, Geom] = {}
 
-    def show(self, agents: AgentArrays, t_us: int, around_xy_m: np.ndarray) -> None:
-        """Bring the nodes to this state; agents farther than 160 m from `around_xy_m` are hidden."""
+    def show(self, agents: AgentArrays, t_us: int, around_xy_m: np.ndarray, sees: Sees) -> None:
+        """Bring the nodes to this state; agents off the picture or over 160 m from `around_xy_m` are hidden."""
         gone = set(self._shown)
-        for agent_id, place, shape in _near(agents, t_us, around_xy_m):
+        for agent_id, place, shape in _near(agents, t_us, around_xy_m, sees):
             shown = self._shown.get(agent_id)
             if shown is None:
                 shown = self._shown[agent_id] = _Shown(self._parent.attach_new_node(GeomNode("agent")))
@@ -136,31 +138,31 @@ class AgentNodes:
             parts = [self._body(shape)]
             if shape.category in LAMP_CATEGORIES:
                 parts.append(_lamps(shape.size_m, shape.category, shape.brake, shape.indicator, shape.flash))
-            self._geoms[shape] = to_geom(join(parts))
+            self._geoms[shape] = geom_of(parts)
         node.remove_all_geoms()
         node.add_geom(_shadow_geom(shape.category, shape.size_m), _shadow_state())
         node.add_geom(self._geoms[shape])
 
-    def _body(self, shape: Shape) -> Mesh:
+    def _body(self, shape: Shape) -> Packed:
         """The body with this scene's light on it; other lamps do not need another body."""
         key = (shape.category, shape.size_m, shape.rgb, shape.stride, shape.heading_step, shape.far)
         if key not in self._bodies:
-            heading = shape.heading_step * HEADING_STEP_RAD
             mesh = body_mesh(shape.category, shape.size_m, shape.rgb, shape.stride, shape.far)
-            lit = self._look.baked(moved(mesh, (0.0, 0.0, 0.0), heading))
-            self._bodies[key] = replace(mesh, rgb=lit.rgb)
+            self._bodies[key] = packed(self._look.baked(mesh, shape.heading_step * HEADING_STEP_RAD))
         return self._bodies[key]
 
 
-def _near(agents: AgentArrays, t_us: int, around_xy_m: np.ndarray) -> Iterator[tuple[str, tuple, tuple]]:
-    """Id, place (x, y, heading in degrees) and look (all of `Shape` but the colour) of each agent in view range."""
+def _near(agents: AgentArrays, t_us: int, around_xy_m: np.ndarray, sees: Sees) -> Iterator[tuple[str, tuple, tuple]]:
+    """Id, place (x, y, heading in degrees) and look (all of `Shape` but the colour) of each agent in the picture."""
     xy = np.asarray(agents.xy_in_local_m, float).reshape(-1, 2)
     away = np.hypot(*(xy - around_xy_m).T)
     yaw = np.asarray(agents.yaw_rad, float)
     size = np.maximum(np.round(np.asarray(agents.size_m, float).reshape(-1, 3), 2), SMALLEST_M)
+    reach = np.linalg.norm(size, axis=1) / 2 + BEYOND_BOX_M
+    seen = (away < VIEW_RANGE_M) & sees(np.column_stack([xy, size[:, 2] / 2]), reach)
     walks = np.abs(agents.speed_mps) >= WALKING_MPS
     stride, flash = (1 if (t_us // STRIDE_US) % 2 else -1), int(t_us // FLASH_US % 2)
-    rows = np.flatnonzero(away < VIEW_RANGE_M)
+    rows = np.flatnonzero(seen)
     columns = (
         rows, xy[rows, 0], xy[rows, 1], np.rad2deg(yaw[rows]), np.rint(yaw[rows] / HEADING_STEP_RAD).astype(int) % 24,
         size[rows], walks[rows], agents.indicator[rows] == WAVES, agents.brake_light[rows],
@@ -188,10 +190,10 @@ def body_mesh(category: str, size_m: Size, rgb: RGB, stride: int = 0, far: bool 
 
 
 @lru_cache(maxsize=512)
-def _lamps(size_m: Size, category: str, brake: bool, indicator: int, flash: int) -> Mesh:
+def _lamps(size_m: Size, category: str, brake: bool, indicator: int, flash: int) -> Packed:
     if indicator == WARNING:
-        return join([lamps(size_m, category, brake, 0), warning_lights(size_m, category, flash)])
-    return lamps(size_m, category, brake, indicator)
+        return packed(join([lamps(size_m, category, brake, 0), warning_lights(size_m, category, flash)]))
+    return packed(lamps(size_m, category, brake, indicator))
 
 
 @lru_cache(maxsize=512)

@@ -7,6 +7,7 @@ of roads or cars.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -157,11 +158,32 @@ def pose_matrix(xy_m: np.ndarray, yaw_rad: float) -> np.ndarray:
     return pose
 
 
+@lru_cache(maxsize=16)
 def _camera_pose(camera: Camera) -> np.ndarray:
     pose = np.eye(4)
     pose[:3, :3] = matrix_of_quat(np.array(camera.rig_to_camera_quat))
     pose[:3, 3] = camera.rig_to_camera_position_m
     return pose
+
+
+def in_picture(camera: Camera, rig_to_local: np.ndarray, xyz_m: np.ndarray, radius_m: np.ndarray) -> np.ndarray:
+    """(N,) which balls reach into the picture: those not wholly beyond the near plane or one of the picture's edges.
+
+    A ball at `xyz_m` (N, 3) in local is beyond an edge where n . p < -r, n the edge's unit inward normal.
+    """
+    pose = rig_to_local @ _camera_pose(camera)
+    inward = pose[:3, :3] @ _inward(camera).T
+    return np.all((xyz_m - pose[:3, 3]) @ inward > -radius_m[:, None], axis=1)
+
+
+@lru_cache(maxsize=16)
+def _inward(camera: Camera) -> np.ndarray:
+    """(5, 3) unit normals into the picture, in the optical frame: left, right, upper, lower edge, and ahead."""
+    normals = np.array([
+        [camera.fx_px, 0.0, camera.cx_px], [-camera.fx_px, 0.0, camera.width_px - camera.cx_px],
+        [0.0, camera.fy_px, camera.cy_px], [0.0, -camera.fy_px, camera.height_px - camera.cy_px], [0.0, 0.0, 1.0],
+    ])  # fmt: skip
+    return normals / np.linalg.norm(normals, axis=1, keepdims=True)
 
 
 def _panda_pose(optical: np.ndarray) -> LMatrix4:

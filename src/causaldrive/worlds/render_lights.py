@@ -15,7 +15,7 @@ from panda3d.core import Geom, GeomNode, NodePath
 from causaldrive.clips.geometry import rotate
 from causaldrive.clips.types import RoadMap
 from causaldrive.worlds.render_look import Look
-from causaldrive.worlds.render_mesh import Mesh, block, disc, join, moved, rod, to_geom
+from causaldrive.worlds.render_mesh import Mesh, block, disc, join, rod, to_geom
 from causaldrive.worlds.render_road import lane_ring
 from causaldrive.worlds.state import LightArrays
 
@@ -68,8 +68,7 @@ class LightNodes:
         """The head's node; its frame has x along the lane's driving direction, so lamps look to -x."""
         node = self._parent.attach_new_node("signal")
         node.set_pos_hpr(*(float(c) for c in xyz_m), float(np.rad2deg(yaw_rad)), 0.0, 0.0)
-        stand = moved(_stand(float(xyz_m[2]), self._arm(xyz_m[:2], yaw_rad)), (0.0, 0.0, 0.0), yaw_rad)
-        stand = moved(self._look.baked(stand), (0.0, 0.0, 0.0), -yaw_rad)
+        stand = self._look.baked(_stand(float(xyz_m[2]), self._arm(xyz_m[:2], yaw_rad)), yaw_rad)
         still = GeomNode("stand")
         still.add_geom(to_geom(stand))
         shining = GeomNode("lamps")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from causaldrive.clips.geometry import rotate
 from causaldrive.ground.errors import UserError
 from causaldrive.worlds.render_mesh import RGB, Mesh
 
@@ -66,9 +67,11 @@ class Look:
         palette = CLOTHES_RGB if category in ("pedestrian", "cyclist", "motorcycle") else CAR_RGB
         return palette[zlib.crc32(agent_id.encode()) % len(palette)]
 
-    def baked(self, mesh: Mesh) -> Mesh:
-        """The mesh with sun, ambient light and brightness worked into its colours."""
-        light = AMBIENT + SUN * np.maximum(0.0, mesh.normal @ self.sun_direction)
+    def baked(self, mesh: Mesh, turned_rad: float = 0.0) -> Mesh:
+        """The mesh with sun, ambient light and brightness worked into its colours, for a place turned by so much."""
+        sun = self.sun_direction
+        sun[:2] = rotate(sun[:2], -turned_rad)
+        light = AMBIENT + SUN * np.maximum(0.0, mesh.normal @ sun)
         return dataclasses.replace(mesh, rgb=np.clip(mesh.rgb * light[:, None] * self.brightness, 0, 255))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from panda3d.core import Geom, GeomEnums, GeomTriangles, GeomVertexData, GeomVertexFormat, Triangulator
@@ -15,6 +16,7 @@ from panda3d.core import Geom, GeomEnums, GeomTriangles, GeomVertexData, GeomVer
 from causaldrive.clips.geometry import rotate
 
 RGB = tuple[int, int, int]
+_ROW = np.dtype([("xyz", "<f4", 3), ("rgba", "u1", 4)])
 Point = tuple[float, float, float]
 
 
@@ -59,7 +61,7 @@ def polygons(xyz_m: np.ndarray, rgb: np.ndarray | Sequence[float]) -> Mesh:
     """N convex planar polygons of K corners each (N, K, 3); `rgb` is (3,), (N, 3) or (N, K, 3)."""
     corners = np.asarray(xyz_m, float)
     count, sides = corners.shape[:2]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normal = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     colour = np.asarray(rgb, float)
     colour = colour[:, None] if colour.ndim == 2 else colour
@@ -123,7 +125,7 @@ def block(centre_m: Point, size_m: Point, rgb: Sequence[float], top_rgb: Sequenc
 
 def disc(centre_m: Point, facing: Point, radius_m: float, rgb: Sequence[float], sides: int = 8) -> Mesh:
     """A regular polygon around `centre_m`, visible from the side `facing` points to."""
-    across, up = _plane_axes(np.asarray(facing, float))
+    across, up = _plane_axes(*facing)
     angle = 2 * np.pi * (np.arange(sides) + 0.5) / sides
     ring = radius_m * (np.cos(angle)[:, None] * across + np.sin(angle)[:, None] * up)
     return polygons((np.asarray(centre_m) + ring)[None], rgb)
@@ -135,7 +137,7 @@ def rod(
     """The mantle of a prism (or cone, with two radii) between two points, without its ends."""
     r0, r1 = radius_m if isinstance(radius_m, tuple) else (radius_m, radius_m)
     start, end = np.asarray(start_m, float), np.asarray(end_m, float)
-    across, up = _plane_axes(end - start)
+    across, up = _plane_axes(*(end - start).tolist())
     angle = 2 * np.pi * (np.arange(sides) + 0.5) / sides
     ring = np.cos(angle)[:, None] * across + np.sin(angle)[:, None] * up
     following = np.roll(np.arange(sides), -1)
@@ -146,13 +148,20 @@ def rod(
     return polygons(faces, rgb)
 
 
-def _plane_axes(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two unit vectors a, b with a x b along `direction`."""
-    axis = direction / np.linalg.norm(direction)
+@lru_cache(maxsize=4096)
+def _plane_axes(x: float, y: float, z: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two unit vectors a, b with a x b along (x, y, z)."""
+    axis = np.array([x, y, z]) / np.linalg.norm([x, y, z])
     helper = np.array([0.0, 0.0, 1.0]) if abs(axis[2]) < 0.9 else np.array([1.0, 0.0, 0.0])
-    across = np.cross(helper, axis)
+    across = _cross(helper, axis)
     across /= np.linalg.norm(across)
-    return across, np.cross(axis, across)
+    return across, _cross(axis, across)
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a x b of (..., 3), written out: for the few corners of a body NumPy's own takes three times as long."""
+    x, y, z, u, v, w = (part[..., k] for part in (a, b) for k in range(3))
+    return np.stack([y * w - z * v, z * u - x * w, x * v - y * u], axis=-1)
 
 
 def by_cell(mesh: Mesh, cell_m: float) -> list[Mesh]:
@@ -169,17 +178,33 @@ def _only(mesh: Mesh, triangles: np.ndarray) -> Mesh:
     return Mesh(mesh.xyz_m[used], mesh.normal[used], mesh.rgb[used], index.reshape(-1, 3))
 
 
-def to_geom(mesh: Mesh) -> Geom:
-    """The mesh as a Panda3D Geom of positions and final colours."""
-    rows = np.zeros(len(mesh.xyz_m), [("xyz", "<f4", 3), ("rgba", "u1", 4)])
+Packed = tuple[np.ndarray, np.ndarray]  # (V, 16) bytes of position and final colour, (T, 3) corners
+
+
+def packed(mesh: Mesh) -> Packed:
+    """The mesh as the rows that Panda3D takes."""
+    rows = np.empty(len(mesh.xyz_m), _ROW)
     rows["xyz"] = mesh.xyz_m
     rows["rgba"][:, :3] = np.clip(np.rint(mesh.rgb), 0, 255)
     rows["rgba"][:, 3] = 255
+    return rows.view(np.uint8).reshape(-1, _ROW.itemsize), mesh.triangles.astype("<u4")
+
+
+def to_geom(mesh: Mesh) -> Geom:
+    """The mesh as a Panda3D Geom of positions and final colours."""
+    return geom_of([packed(mesh)])
+
+
+def geom_of(parts: Sequence[Packed]) -> Geom:
+    """All parts as one Geom, in the given order."""
+    rows = np.concatenate([part for part, _ in parts])
+    starts = np.cumsum([0] + [len(part) for part, _ in parts[:-1]]).astype("<u4")
+    triangles = np.concatenate([corners + start for (_, corners), start in zip(parts, starts, strict=True)])
     data = GeomVertexData("mesh", GeomVertexFormat.get_v3c4(), GeomEnums.UH_static)
     data.unclean_set_num_rows(len(rows))
     memoryview(data.modify_array(0)).cast("B")[:] = rows.tobytes()  # type: ignore[arg-type]
     geom = Geom(data)
-    geom.add_primitive(_primitive(mesh.triangles))
+    geom.add_primitive(_primitive(triangles))
     return geom
 
 
@@ -188,5 +213,5 @@ def _primitive(triangles: np.ndarray) -> GeomTriangles:
     primitive.set_index_type(GeomEnums.NT_uint32)
     index = primitive.modify_vertices()
     index.unclean_set_num_rows(triangles.size)
-    memoryview(index).cast("B")[:] = triangles.astype("<u4").tobytes()  # type: ignore[arg-type]
+    memoryview(index).cast("B")[:] = triangles.tobytes()  # type: ignore[arg-type]
     return primitive

@@ -8,13 +8,15 @@ one for training and evaluation. Writes nothing. Knows nothing of where states c
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from panda3d.core import Fog, GeomNode, NodePath
 
 from causaldrive.clips.types import Camera
 from causaldrive.ground.errors import UserError
 from causaldrive.worlds.render_agents import AgentNodes
-from causaldrive.worlds.render_backend import View, open_pipe, pose_matrix
+from causaldrive.worlds.render_backend import View, in_picture, open_pipe, pose_matrix
 from causaldrive.worlds.render_lights import LightNodes
 from causaldrive.worlds.render_look import Look, look_of
 from causaldrive.worlds.render_mesh import Mesh, by_cell, to_geom
@@ -92,10 +94,10 @@ class RenderedScene:
         x, y = np.floor(np.asarray(ego.xy_in_local_m, float) / GROUND_PERIOD_M) * GROUND_PERIOD_M
         self._around.set_pos(float(x), float(y), 0.0)
         self._sky.set_pos(float(ego.xy_in_local_m[0]), float(ego.xy_in_local_m[1]), camera.rig_to_camera_position_m[2])
-        self._agents.show(state.agents, state.t_us, ego.xy_in_local_m)
+        pose = pose_matrix(ego.xy_in_local_m, ego.yaw_rad)
+        self._agents.show(state.agents, state.t_us, ego.xy_in_local_m, partial(in_picture, camera, pose))
         self._lights.show(state.lights)
-        view = self._renderer.view_for(camera)
-        return view.draw(self._root, camera, pose_matrix(ego.xy_in_local_m, ego.yaw_rad))
+        return self._renderer.view_for(camera).draw(self._root, camera, pose)
 
     def close(self) -> None:
         """Free the geometry; closing twice does nothing."""

@@ -52,13 +52,13 @@ class SumoDraft:
         return self.network.length_m(self.edges[0]) - self.start_m - EGO_FRONT_M
 
     def add_car(self, name: str, edges: tuple[str, ...], front_m: float, speed_mps: float, **more: Any) -> None:
-        """A car of drawn size and colour."""
+        """A car of drawn colour, and of drawn size where none is given."""
         scale = self.rng.uniform(0.93, 1.07, 3)
         length, width, height = (float(s * k) for s, k in zip(CAR_SIZE_M, scale, strict=True))
         self.agent_rgb[name] = list(CARS_RGB[self.rng.integers(len(CARS_RGB))])
-        size = (round(length, 2), round(min(width, 1.92), 2), round(height, 2))
+        size = more.pop("size_m", (round(length, 2), round(min(width, 1.92), 2), round(height, 2)))
         wish = more.pop("wish_mps", max(speed_mps, 9.0))
-        self.cars.append(SumoCar(name, edges, front_m, speed_mps, wish, **({"size_m": size} | more)))
+        self.cars.append(SumoCar(name, edges, front_m, speed_mps, wish, size_m=size, **more))
 
     def add_car_before(self, name: str, edges: tuple[str, ...], before_m: float, speed_mps: float, **more: Any) -> None:
         """A car whose nose is so far before the end of its first edge, no faster than it could still stop there."""
