@@ -72,6 +72,7 @@ def test_a_video_without_calibration_or_times_is_taken_with_what_is_assumed(fold
     ("columns", "said"),
     [
         ({"speed_mps": None, "speed": winding().speed_mps}, "column 'speed' is not known.*Did you mean speed_mps"),
+        ({"x_m": None, "x": winding().t_s}, "column 'x' is not known.*Did you mean x_m"),
         ({"t_us": winding().t_s * 1e6}, "both t_s and t_us"),
         ({"yaw_rad": None}, "qw, qx, qy, qz or yaw_rad or yaw_deg expected"),
         ({"yaw_deg": winding().yaw_rad}, "both yaw_rad and yaw_deg"),

@@ -223,7 +223,8 @@ def test_export_and_import_by_command(tmp_path, capsys):
         run_export(ExportLabelsConfig(form, tmp_path / "labels", tmp_path / form))
         run_import(ImportLabelsConfig(form, tmp_path / form / name, tmp_path / f"back-{form}"))
         assert [x.t0_us for x in read_labels(tmp_path / f"back-{form}")] == [3_000_000]
-    assert "1 labels, 1 with a decision read from their text" in capsys.readouterr().out
+        how = "fields of their own" if form == "label-studio" else "a decision read from their text"
+        assert f"label import: 1 labels, 1 with {how}, 0 set aside" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

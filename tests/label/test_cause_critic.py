@@ -75,7 +75,9 @@ def test_either_of_two_that_ask_for_the_same_is_a_cause(labelled):
     both = (lead, replace(lead, agent_id="twin"))
     world = StillWorld(view.context, twins)
     assert all(binds(cause, both, world) for cause in both)
-    assert not binds(lead, (lead,), world), "with the other one there, it changes nothing"
+    assert binds(lead, (lead,), world), "alone it would make the same decision, and then nothing else does"
+    bystander = next(c for c in harmless_things(view, label) if c.agent_id not in (lead.agent_id, "twin"))
+    assert not binds(bystander, (bystander,), world) and not binds(bystander, (lead, bystander), world)
 
 
 def test_a_light_that_turned_green_is_a_reason_and_a_curve_that_is_not_there_is_none(labelled):

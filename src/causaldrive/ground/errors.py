@@ -22,6 +22,7 @@ class MissingExtra(UserError):
 def unknown_name(what: str, name: str, options: Iterable[str]) -> UserError:
     """UserError for a name a person typed, with the nearest match when there is one."""
     known = sorted(options)
-    near = difflib.get_close_matches(name, known, n=1)
+    begun = [option for option in known if name and option.startswith(f"{name}_")]
+    near = begun[:1] if len(begun) == 1 else difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     return UserError(f"{what} {name!r} is not known; expected one of {', '.join(known)}.{hint}")

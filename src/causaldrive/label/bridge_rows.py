@@ -63,8 +63,11 @@ def label_of_text(recording_id: str, t0_us: int, text: str, source: str) -> CocL
 
 
 def sentences(labels: Sequence[CocLabel]) -> str:
-    """How many of the labels could be read, in a few words."""
-    unread = sum(any(v.check == CHECK and v.passed is None for v in label.verdicts) for label in labels)
-    return (
-        f"{len(labels)} labels, {len(labels) - unread} with a decision read from their text, {unread} with text alone"
-    )
+    """How many of the labels could be read, and from what, in a few words."""
+    read = [verdict.passed for label in labels for verdict in label.verdicts if verdict.check == CHECK]
+    parts = {
+        "with fields of their own": len(labels) - len(read),
+        "with a decision read from their text": read.count(True),
+        "with text alone": read.count(None),
+    }
+    return ", ".join([f"{len(labels)} labels", *(f"{count} {what}" for what, count in parts.items() if count)])

@@ -1,12 +1,14 @@
 """The critic of causes: is a named cause one, that is, would the driver have decided otherwise without it?
 
     stated    D(now) differs from D(now | this one away), or
-              D(now | others away) differs from D(now | others and this one away);
-              and D(now) is D(now | every agent that is not named away)
+              D(now | others away) differs from D(now | others and this one away), or
+              D(now | unnamed away), which is D(now), differs from D(now | unnamed and this one away);
+              and D(now) is D(now | unnamed away)
     driven    without it another decision is stated *and* the drive of the next 6.4 s moves (`worlds/causes.py`)
 
-D is the privileged expert's decision, `others` are the other named causes: both of two that only together make it are
-causes, and with the others away on both sides, one of two that ask for the same is not excused by the other. Both take
+D is the privileged expert's decision, `others` are the other named causes, `unnamed` all agents that are none: both of
+two that only together make it are causes; of two that ask for the same, named both or only one, each is a cause if the
+decision would stay with it alone (a necessary part of what suffices). Both take
 things away with the acts of `worlds/interventions.py`. `stated` edits the 2 s up to t0 and asks once; `driven` drives
 two branches from t0: in the town itself where the recording names its scene and the expert's drive of it is the
 recorded one, else in the replayed log. In the town the expert is also driver and teacher, so there neither can find the
@@ -81,22 +83,44 @@ def binds(cause: Cause, named: Sequence[Cause], world: DrivenWorld) -> bool | No
             pass
     except CannotIntervene:
         return False if cause.category in _HERE else None
-    return _matters(cause, (), gone, world) or (len(named) > 1 and _matters(cause, named, gone, world))
+    return (
+        _matters(cause, (), gone, world)
+        or (len(named) > 1 and _matters(cause, named, gone, world))
+        or _needed_alone(named, gone, world)
+    )
+
+
+def _needed_alone(named: Sequence[Cause], gone: Intervention, world: DrivenWorld) -> bool:
+    """Whether what is named suffices, and does not without the cause."""
+    unnamed = _unnamed(named, world)
+    if unnamed is None or not suffices(named, world):
+        return False
+    with changed(world, unnamed):
+        base = explain(world.history, world.context)
+        try:
+            act(world, [gone])
+        except CannotIntervene:
+            return False
+        return _differs(base, explain(world.history, world.context))
 
 
 def suffices(named: Sequence[Cause], world: DrivenWorld) -> bool:
-    """Whether the expert's decision now stays with every agent away that is not named, nor of a named row.
-
-    Where an object is named without its id, nobody can tell who would have to stay, so it is taken to suffice.
-    """
-    if any(cause.category in _HERE and cause.agent_id is None for cause in named):
+    """Whether the expert's decision now stays with every agent away that is not named, nor of a named row."""
+    unnamed = _unnamed(named, world)
+    if unnamed is None:
         return True
+    base = explain(world.history, world.context)
+    with changed(world, unnamed):
+        return not _differs(base, explain(world.history, world.context))
+
+
+def _unnamed(named: Sequence[Cause], world: DrivenWorld) -> list[Intervention] | None:
+    """Acts that take away every agent that is not named; None where an object is named without its id."""
+    if any(cause.category in _HERE and cause.agent_id is None for cause in named):
+        return None
     agents = world.state.agents
     ours = {name for cause in named if cause.agent_id in agents.ids for name in row_of(agents, str(cause.agent_id))}
-    others = [Intervention("remove_agent", name) for name in agents.ids if name not in ours]
-    base = explain(world.history, world.context)
-    with changed(world, others):
-        return not _differs(base, explain(world.history, world.context))
+    return [Intervention("remove_agent", name) for name in agents.ids if name not in ours]
 
 
 def _matters(cause: Cause, named: Sequence[Cause], gone: Intervention, world: DrivenWorld) -> bool:

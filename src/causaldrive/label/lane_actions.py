@@ -87,7 +87,7 @@ def _match(ego: EgoMotion, lines: LaneLines, fits_m: float, fits_rad: float) -> 
     beyond = np.maximum(np.maximum(-arc, arc - lines.length_m[lane]), 0.0)  # an end of it
     gap = np.hypot(offset, beyond) + _AS_NEAR_M * (beyond > 0)
     fits = np.abs(wrap_angle(lines.yaw(lane, arc) - ego.yaw_rad[frame])) <= fits_rad
-    frame, lane, arc, offset, gap = (a[fits] for a in (frame, lane, arc, offset, gap))
+    frame, lane, arc, offset, gap = frame[fits], lane[fits], arc[fits], offset[fits], gap[fits]
     order = np.lexsort((-gap, frame))
     least, nearest = np.zeros(len(ego.t_us)), np.zeros(len(ego.t_us), int)
     least[frame[order]], nearest[frame[order]] = gap[order], lane[order]  # the last one written is the nearest
