@@ -83,9 +83,11 @@ def _rewards(config: RlConfig, metrics: Sequence[dict[str, Any]]) -> Section:
         "curve also moves with how hard they are; the same scenes before and after are in the next section."
     )
     if config.paths:
+        words = "with words of their own" if config.own_words else "for the words"
         text += (
-            f" Besides, {config.paths} paths are drawn for the words of each decision and compared with each other by "
-            "how well they do what the words say."
+            f" Besides, {config.paths} paths are drawn {words}"
+            " at each decision and compared with each other by how well they do what their words say"
+            f"{', and the words by their reasons.' if config.own_words else '.'}"
         )
     if config.try_paths_s:
         text += (
