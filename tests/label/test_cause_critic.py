@@ -15,6 +15,7 @@ from causaldrive.label.labelling import label_recording
 from causaldrive.label.recording_view import RecordingView, view_of
 from causaldrive.label.teachers import ExpertTeacher, name_causes
 from causaldrive.label.types import Cause, CocLabel
+from causaldrive.worlds.expert import explain
 from causaldrive.worlds.expert_drive import draw_disturbance, drive
 from causaldrive.worlds.scenes import SceneSpec, build_scene
 from causaldrive.worlds.state import WorldState
@@ -75,7 +76,12 @@ def test_either_of_two_that_ask_for_the_same_is_a_cause(labelled):
     both = (lead, replace(lead, agent_id="twin"))
     world = StillWorld(view.context, twins)
     assert all(binds(cause, both, world) for cause in both)
-    assert not binds(lead, (lead,), world), "with the other one there, it changes nothing"
+    named = {factor.agent_id for factor in explain(twins, view.context).causes}
+    assert lead.agent_id in named and binds(lead, (lead,), world), "alone it would make the same decision"
+    braking = replace(lead, kind="stopped_vehicle")  # which the expert does not call it
+    assert not binds(braking, (braking,), world), "with the other one there, it changes nothing"
+    bystander = next(c for c in harmless_things(view, label) if c.agent_id not in named)
+    assert not binds(bystander, (bystander,), world) and not binds(bystander, (lead, bystander), world)
 
 
 def test_a_sign_stands_beside_a_car_that_came_first_but_not_beside_nothing():
