@@ -15,6 +15,7 @@ from causaldrive.label.labelling import label_recording
 from causaldrive.label.recording_view import RecordingView, view_of
 from causaldrive.label.teachers import ExpertTeacher, name_causes
 from causaldrive.label.types import Cause, CocLabel
+from causaldrive.worlds.expert import explain
 from causaldrive.worlds.expert_drive import draw_disturbance, drive
 from causaldrive.worlds.scenes import SceneSpec, build_scene
 from causaldrive.worlds.state import WorldState
@@ -75,9 +76,26 @@ def test_either_of_two_that_ask_for_the_same_is_a_cause(labelled):
     both = (lead, replace(lead, agent_id="twin"))
     world = StillWorld(view.context, twins)
     assert all(binds(cause, both, world) for cause in both)
-    assert binds(lead, (lead,), world), "alone it would make the same decision, and then nothing else does"
-    bystander = next(c for c in harmless_things(view, label) if c.agent_id not in (lead.agent_id, "twin"))
+    named = {factor.agent_id for factor in explain(twins, view.context).causes}
+    assert lead.agent_id in named and binds(lead, (lead,), world), "alone it would make the same decision"
+    braking = replace(lead, kind="stopped_vehicle")  # which the expert does not call it
+    assert not binds(braking, (braking,), world), "with the other one there, it changes nothing"
+    bystander = next(c for c in harmless_things(view, label) if c.agent_id not in named)
     assert not binds(bystander, (bystander,), world) and not binds(bystander, (lead, bystander), world)
+
+
+def test_a_sign_stands_beside_a_car_that_came_first_but_not_beside_nothing():
+    """At this all-way stop both ask for the same stop, and the expert names the sign."""
+    driven = drive(build_scene(SceneSpec("four_way_stop", 715_008, False)), 9.0, None)
+    view = view_of(recording_of_states("four_way_stop", driven.states, driven.context))
+    first = next(i for i in range(20, 60) if {c.kind for c in driven.explanations[i].causes} == {"stop_sign"})
+    label = ExpertTeacher().explain(view, Keyframe(driven.states[first].t_us, "periodic"))
+    assert isinstance(label, CocLabel)
+    assert cause_critic(view)(label).passed
+    (sign,) = label.causes
+    world = StillWorld(view.context, view.history_states(label.t0_us))
+    unsigned = replace(view.context, road=replace(view.context.road, right_of_way={}))
+    assert not binds(sign, (sign,), StillWorld(unsigned, world.history))
 
 
 def test_a_light_that_turned_green_is_a_reason_and_a_curve_that_is_not_there_is_none(labelled):

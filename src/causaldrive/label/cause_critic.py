@@ -2,18 +2,19 @@
 
     stated    D(now) differs from D(now | this one away), or
               D(now | others away) differs from D(now | others and this one away), or
-              D(now | unnamed away), which is D(now), differs from D(now | unnamed and this one away);
+              D(now | unnamed away) = D(now) differs from D(now | unnamed and this one away), where the expert names it
+              or it is no agent;
               and D(now) is D(now | unnamed away)
     driven    without it another decision is stated *and* the drive of the next 6.4 s moves (`worlds/causes.py`)
 
 D is the privileged expert's decision, `others` are the other named causes, `unnamed` all agents that are none: both of
-two that only together make it are causes; of two that ask for the same, named both or only one, each is a cause if the
-decision would stay with it alone (a necessary part of what suffices). Both take
-things away with the acts of `worlds/interventions.py`. `stated` edits the 2 s up to t0 and asks once; `driven` drives
-two branches from t0: in the town itself where the recording names its scene and the expert's drive of it is the
-recorded one, else in the replayed log. In the town the expert is also driver and teacher, so there neither can find the
-expert's own errors of judgement; what they find is a label that the scene does not bear out. Knows nothing of teachers
-or files.
+two that only together make it are causes, and each of two named ones that ask for the same. A sign, light or bend that
+suffices is a cause also where an unnamed agent asks for the same; of two such agents it is the one that the expert
+names. Both take things away with the acts of `worlds/interventions.py`. `stated` edits the 2 s up to t0 and asks once;
+`driven` drives two branches from t0: in the town itself where the recording names its scene and the expert's drive of
+it is the recorded one, else in the replayed log. In the town the expert is also driver and teacher, so there neither
+can find the expert's own errors of judgement; what they find is a label that the scene does not bear out. Knows nothing
+of teachers or files.
 """
 
 from __future__ import annotations
@@ -86,8 +87,17 @@ def binds(cause: Cause, named: Sequence[Cause], world: DrivenWorld) -> bool | No
     return (
         _matters(cause, (), gone, world)
         or (len(named) > 1 and _matters(cause, named, gone, world))
-        or _needed_alone(named, gone, world)
+        or (_told_from_its_like(cause, world) and _needed_alone(named, gone, world))
     )
+
+
+def _told_from_its_like(cause: Cause, world: DrivenWorld) -> bool:
+    """Of two agents that ask for the same the wrong one may be named, so there the expert is asked which it is."""
+    return cause.category != "critical_object" or _named_by_expert(cause, explain(world.history, world.context))
+
+
+def _named_by_expert(cause: Cause, said: Explanation) -> bool:
+    return any(factor.agent_id == cause.agent_id and factor.kind == cause.kind for factor in said.causes)
 
 
 def _needed_alone(named: Sequence[Cause], gone: Intervention, world: DrivenWorld) -> bool:
@@ -130,7 +140,7 @@ def _matters(cause: Cause, named: Sequence[Cause], gone: Intervention, world: Dr
             _take_away(other, world, but_not=gone)
         base = explain(world.history, world.context)
         if cause.kind in _INFORMS:
-            return any(factor.agent_id == cause.agent_id and factor.kind == cause.kind for factor in base.causes)
+            return _named_by_expert(cause, base)
         act(world, [gone])
         return _differs(base, explain(world.history, world.context))
 

@@ -109,7 +109,7 @@ def _beside(lines: LaneLines) -> np.ndarray:
     return beside
 
 
-def _longest(frame: np.ndarray, lane: np.ndarray, gap: Array, count: int) -> np.ndarray:
+def _longest(frame: np.ndarray, lane: np.ndarray, gap: np.ndarray, count: int) -> np.ndarray:
     """(count,) of the lanes that a frame may be on, the one that stays possible for longest; -1 for none.
 
     Of several that stay so to the same frame it is the one that is nearer over that time.
