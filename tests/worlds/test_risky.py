@@ -47,6 +47,12 @@ def test_it_is_slow_beside_a_car_that_comes_the_wrong_way():
     raise AssertionError("no car came the wrong way")
 
 
+def test_who_straddles_the_line_in_a_bend_is_kept_behind_and_not_run_up_to():
+    driven = drive(build_scene(SceneSpec("risky_driver", 2700108)), 17.0)
+    assert any("straddles the line" in cause.text for said in driven.explanations for cause in said.causes)
+    assert min(said.acceleration_mps2 for said in driven.explanations) > -4.0
+
+
 @pytest.mark.parametrize(("harmless", "signals"), [(False, False), (True, True)])
 def test_only_who_leaves_a_roundabout_at_once_signals_right_before_it(harmless, signals):
     scene = build_scene(SceneSpec("roundabout", 2, harmless))

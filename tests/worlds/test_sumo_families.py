@@ -64,6 +64,13 @@ def test_the_expert_names_the_cause_only_where_it_is_one(family, harmless):
     assert driven.states[-1].ego.speed_mps > 1.0 or not harmless
 
 
+@pytest.mark.parametrize("seed", [4, 6, 12])
+def test_who_comes_straight_on_where_we_turn_left_does_not_come_into_our_lane(seed):
+    driven = drive(build_scene(SceneSpec("unprotected_left_turn", seed)), 14.0)
+    texts = {cause.text for said in driven.explanations for cause in said.causes}
+    assert "an oncoming car goes first" in texts and "an oncoming car comes into our lane" not in texts
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ON_SUMO)
 def test_the_expert_drives_many_scenes_without_a_fault(family):

@@ -95,12 +95,13 @@ def _track(sight: Sight, seen: Seen) -> np.ndarray:
 
 
 def _behind(sight: Sight, seen: Seen, free: float, text: str) -> Finding:
-    """Follow it with a gap that is longer than otherwise."""
-    gap = seen.rear_m - sight.front_m
-    bound = bounds.follow(
-        sight.speed_mps, max(seen.arc_rate_mps, 0.0), max(gap - _LONGER_GAP_M, 1.0), free, _COMFORT_MPS2
+    """Follow it with a gap that is longer than otherwise; only what the whole gap asks for may go beyond comfort."""
+    gap, theirs = seen.rear_m - sight.front_m, max(seen.arc_rate_mps, 0.0)
+    whole, longer = (
+        bounds.follow(sight.speed_mps, theirs, room, free, _COMFORT_MPS2)
+        for room in (gap, max(gap - _LONGER_GAP_M, 1.0))
     )
-    return _finding(sight, seen, bound, text)
+    return _finding(sight, seen, min(whole, max(longer, -_COMFORT_MPS2)), text)
 
 
 def _finding(sight: Sight, seen: Seen, bound_mps2: float, text: str) -> Finding:

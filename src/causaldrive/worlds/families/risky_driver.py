@@ -44,7 +44,8 @@ def _add_ahead(draft: Draft, way: str, harmless: bool) -> None:
         for index in range(10):
             out = theirs + (swing if index % 2 == 0 else -0.2 * swing)
             events.append(Event(Trigger("elapsed", 0.9), offset_m=out, shift_s=0.9))
-    arc = EGO_START_M + float(rng.uniform(30.0, 42.0))
+    ahead = (20.0, 28.0) if way == "on_the_line" else (30.0, 42.0)  # who swings out must have room for it
+    arc = EGO_START_M + float(rng.uniform(*ahead))
     draft.add_car("risky", "forward", arc, offset, speed, speed, tuple(events))
 
 
