@@ -75,9 +75,9 @@ def swerve(peak_m: float, start_m: float = 0.0) -> np.ndarray:
     return start_m + peak_m * (1 - np.cos(np.pi * share)) / 2
 
 
-def town_recording(family: str, seconds: float = 16.0) -> Recording:
+def town_recording(family: str, seconds: float = 16.0, first_seed: int = 0) -> Recording:
     """The expert's drive through the first causal scene of a family, without pictures."""
-    spec = next(spec for spec in draw_specs(2, 0, [family]) if not spec.harmless)
+    spec = next(spec for spec in draw_specs(2, first_seed, [family]) if not spec.harmless)
     world = TownWorld(build_scene(spec))
     driver, states = ExpertDriver(world.context), [world.state]
     while len(states) < seconds / STEP_S and not world.finished:
