@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,convert]'
 	@touch $@
 
-demo: $(STAMP) ## all four steps from nothing, 20 to 40 minutes on two cores; opens with runs/demo/report.html
+demo: $(STAMP) ## all four steps from nothing, 12 to 40 minutes on two cores; opens with runs/demo/report.html
 	$(BIN)/python recipes/demo.py --run $(RUN)
 
 real: $(STAMP) ## real recordings from SAMPLES: import, label, evaluate the demo's student; needs `make demo` first

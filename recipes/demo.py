@@ -4,7 +4,7 @@ Shows:   an expert drives a town, its drives become labels with causes, a studen
          learns to see, to think and to act from them, drives itself and is rewarded for safe driving, true reasons and
          doing what it says; then everything is measured on scenes it never saw, next to constant velocity and the
          expert.
-Costs:   20 to 30 minutes on two cores after the packages are installed; under 3 GiB of memory, about 4 GB of disk.
+Costs:   12 to 30 minutes on two cores after the packages are installed; under 3 GiB of memory, about 4 GB of disk.
 Expect:  runs/demo/report.html, a table of five rows with intervals, training curves, and videos of held-out scenes.
 
 Every line below is a command that you can run yourself. Killed? Run it again: finished stages are not redone.
