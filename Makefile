@@ -48,6 +48,7 @@ test-all: check browser served cluster ## the same with the slow tests and those
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 bench: $(STAMP) ## every measured claim: prints tables, writes JSON under docs/results
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,convert,bench]'
 	for file in benchmarks/*.py; do $(BIN)/python $$file; done
 
 clean: ## remove the venv and caches; runs/ stays
