@@ -30,9 +30,10 @@ Group = tuple[tuple[str, ...], ...]  # chains of steps, by name: they run side b
 
 TRAIN_SCENES, TEST_SCENES = 320, 36
 EYES_STEPS, SFT_STEPS, RL_ROUNDS = 900, 560, 3
-SFT = ("--batch-size", "8", "--freeze-eyes", "--text-weight", "3", "--bin-spread", "3")
-NEAR = ("--fade-s", "0.8")  # in closed loop the first steps are driven, and then it thinks again
-ANCHOR = ("--anchor-weight", "1", "--anchor-bin-spread", "3", "--anchor-fade-s", "0.8")  # the same losses in RL
+BIN_SPREAD, FADE_S = "3", "0.8"
+SFT = ("--batch-size", "8", "--freeze-eyes", "--text-weight", "3", "--bin-spread", BIN_SPREAD)
+NEAR = ("--fade-s", FADE_S)  # in closed loop the first steps are driven, and then it thinks again
+ANCHOR = ("--anchor-weight", "1", "--anchor-bin-spread", BIN_SPREAD, "--anchor-fade-s", FADE_S)  # RL keeps to the same
 BESIDE: tuple[Group, ...] = (
     (("record-test", "label-test"), ("see",)),
     (("sft-trajectory",), ("sft-coc",)),

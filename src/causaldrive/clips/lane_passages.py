@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from causaldrive.clips.lane_graph import STRAIGHT_RAD, join_of, turn_of
+from causaldrive.clips.lane_graph import STRAIGHT_RAD, join_of, lane_change_of, turn_of
 from causaldrive.clips.timeline import runs_of
 from causaldrive.clips.types import Lane, RoadMap
 
@@ -31,6 +31,34 @@ def say_joins(words: np.ndarray, index: np.ndarray, lanes: Sequence[Lane], road:
         word = known[pair]
         if word:
             words[max(t - around, 0) : t + around] = word
+
+
+def say_changes(
+    index: np.ndarray,
+    aside_mps: np.ndarray,
+    lanes: Sequence[Lane],
+    road: RoadMap,
+    faster_mps: float,
+    most: int,
+    least: int = 0,
+) -> np.ndarray:
+    """(T,) word while a line between lanes is crossed, from when the car began to move over until it stopped; else ''.
+
+    At most `most` moments to each side of the crossing, and `least` from there on however slow it is.
+    """
+    changes = np.full(len(index), "", object)
+    for t in passages(index):
+        word = lane_change_of(lanes[index[t - 1]], lanes[index[t]], road)
+        if word is None:
+            continue
+        moves = np.sign(aside_mps[t]) * aside_mps > faster_mps
+        first, end = t, t + least
+        while first > max(t - most, 0) and moves[first - 1]:
+            first -= 1
+        while end < min(t + most, len(moves)) and moves[end]:
+            end += 1
+        changes[first:end] = word
+    return changes
 
 
 def turns(index: np.ndarray, lanes: Sequence[Lane]) -> list[tuple[int, int, str]]:

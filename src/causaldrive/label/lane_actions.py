@@ -9,17 +9,16 @@ labeller's lane group; its own thresholds are in `released_lanes.py`. Reads arra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from causaldrive.clips.geometry import Array, wrap_angle
-from causaldrive.clips.lane_graph import DRIVEN_KINDS, lane_change_of
+from causaldrive.clips.lane_graph import DRIVEN_KINDS
 from causaldrive.clips.lane_lines import LaneLines
-from causaldrive.clips.lane_passages import passages, say_joins, turns
+from causaldrive.clips.lane_passages import say_changes, say_joins, turns
 from causaldrive.clips.timeline import runs_of
-from causaldrive.clips.types import EgoMotion, Lane, RoadMap
+from causaldrive.clips.types import EgoMotion, RoadMap
 from causaldrive.ground.words import STEP_S
 from causaldrive.label.lane_place import OnLanes, aside_mps, bends_1pm
 from causaldrive.label.meta_actions import absorb_short
@@ -68,7 +67,8 @@ def _words(drive: OnLanes, xy_m: Array, road: RoadMap, profile: LaneProfile) -> 
     for first, end, _ in turned:
         turning[first:end] = True
     bend = bends_1pm(drive, turning, road, profile.curve_over_m)
-    changes = _changes(index, aside_mps(drive, xy_m), lanes, road, profile)
+    most = round(profile.change_s / STEP_S)
+    changes = say_changes(index, aside_mps(drive, xy_m), lanes, road, profile.change_mps, most, least=1)
     for sign, side in ((1, "left"), (-1, "right")):
         words[sign * bend >= profile.curve_1pm] = f"follow_curve_{side}"
         for first, end in runs_of((sign * drive.offset_m >= profile.nudge_low_m) & (changes == "")):
@@ -126,20 +126,3 @@ def _longest(frame: np.ndarray, lane: np.ndarray, gap: np.ndarray, count: int) -
         index[frame[row] : last[row] + 1] = lane[row]
         at = int(last[row]) + 1
     return index
-
-
-def _changes(index: np.ndarray, aside: Array, lanes: Sequence[Lane], road: RoadMap, p: LaneProfile) -> np.ndarray:
-    """(T,) word while a line is crossed, from when the car began to move over until it stopped doing so; else ''."""
-    changes, most = np.full(len(index), "", object), round(p.change_s / STEP_S)
-    for t in passages(index):
-        word = lane_change_of(lanes[index[t - 1]], lanes[index[t]], road)
-        if word is None:
-            continue
-        moves = np.sign(aside[t]) * aside > p.change_mps
-        first, end = t, t + 1
-        while first > max(t - most, 0) and moves[first - 1]:
-            first -= 1
-        while end < min(t + most, len(moves)) and moves[end]:
-            end += 1
-        changes[first:end] = word
-    return changes

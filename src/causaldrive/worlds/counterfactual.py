@@ -45,6 +45,12 @@ class Decision:
         return ", ".join(part.replace("_", " ") for part in (self.longitudinal, sideways) if part)
 
 
+def places_along(states: Sequence[WorldState], context: SceneContext) -> np.ndarray:
+    """(T, 2) arc and offset of the rear axle along the route."""
+    xy = np.array([state.ego.xy_in_local_m for state in states])
+    return np.stack(project_on_polyline(xy, context.route_xy_in_local_m), axis=1)
+
+
 @dataclass(frozen=True)
 class Branch:
     """One drive on from a moment: `states[0]` is that moment. `failure` says why it ended early."""
@@ -57,9 +63,7 @@ class Branch:
 
     def along_route(self) -> np.ndarray:
         """(T, 2) arc and offset of the rear axle."""
-        xy = np.array([state.ego.xy_in_local_m for state in self.states])
-        arc, offset = project_on_polyline(xy, self.context.route_xy_in_local_m)
-        return np.stack([arc, offset], axis=1)
+        return places_along(self.states, self.context)
 
     def speeds_mps(self) -> np.ndarray:
         return np.array([state.ego.speed_mps for state in self.states])

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causaldrive.clips.geometry import project_on_polyline
 from causaldrive.ground.words import STEP_S
-from causaldrive.worlds.counterfactual import expert_branch
+from causaldrive.worlds.counterfactual import expert_branch, places_along
 from causaldrive.worlds.scoring import Event, Scorer
-from causaldrive.worlds.state import EgoState, WorldState
+from causaldrive.worlds.state import EgoState
 from causaldrive.worlds.world import DrivenWorld
 
 Following = Callable[[int, EgoState], tuple[float, float]]  # (tick, ego) -> (acceleration, curvature)
@@ -37,7 +36,7 @@ def try_paths(world: DrivenWorld, scorer: Scorer, paths: Sequence[Following], se
     """One outcome a path. `scorer` has seen everything up to now, and sees nothing of the trials."""
     saved = world.snapshot()
     try:
-        reference = _places(world, expert_branch(world, seconds).states)
+        reference = expert_branch(world, seconds).along_route()
         outcomes = []
         for path in paths:
             world.restore(saved)
@@ -55,11 +54,5 @@ def _outcome(world: DrivenWorld, scorer: Scorer, path: Following, seconds: float
         states.append(world.step(*path(tick, world.state.ego)))
         scorer.add(states[-1])
     count = min(len(states), len(reference))
-    along, aside = np.abs(_places(world, states[:count]) - reference[:count]).mean(axis=0)
+    along, aside = np.abs(places_along(states[:count], world.context) - reference[:count]).mean(axis=0)
     return Outcome(float(along), float(aside), tuple(scorer.events))
-
-
-def _places(world: DrivenWorld, states: Sequence[WorldState]) -> np.ndarray:
-    """(T, 2) arc and offset of the rear axle along the route."""
-    xy = np.array([state.ego.xy_in_local_m for state in states])
-    return np.stack(project_on_polyline(xy, world.context.route_xy_in_local_m), axis=1)

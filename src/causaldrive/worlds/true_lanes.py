@@ -18,11 +18,11 @@ import shapely
 from numpy.typing import NDArray
 
 from causaldrive.clips.geometry import project_on_polyline, wrap_angle
-from causaldrive.clips.lane_graph import DRIVEN_KINDS, lane_change_of, onward, yaw_beside
+from causaldrive.clips.lane_graph import DRIVEN_KINDS, onward, yaw_beside
 from causaldrive.clips.lane_lines import LaneLines, bend_1pm
-from causaldrive.clips.lane_passages import passages, say_joins, turns
+from causaldrive.clips.lane_passages import say_changes, say_joins, turns
 from causaldrive.clips.timeline import runs_of
-from causaldrive.clips.types import Lane, RoadMap
+from causaldrive.clips.types import Lane
 from causaldrive.worlds.state import EgoState, SceneContext
 from causaldrive.worlds.true_actions import FINE_S, FinePoses, Phase, fine_poses, per_frame, phases_of, settled
 
@@ -97,8 +97,7 @@ def _said(
             poses.yaw_rad[here] - yaw_beside(poses.xy_m[here], lanes[i].centre_xy_m)
         )
     bend = _bend(poses, index, lanes, context, words)
-    changes = np.full(len(index), "", object)
-    _changes(changes, index, aside, lanes, context.road, words)
+    changes = say_changes(index, aside, lanes, context.road, words.change_mps, round(words.change_s / FINE_S))
     for sign, side in ((1, "left"), (-1, "right")):
         said[(index >= 0) & (sign * bend >= words.curve_1pm)] = f"follow_curve_{side}"
         for first, end in runs_of((index >= 0) & (sign * offset >= words.nudge_from_m) & (changes == "")):
@@ -133,21 +132,3 @@ def _bend(poses: FinePoses, index: np.ndarray, lanes: Sequence[Lane], context: S
 def _astray(lane: Lane, route_xy_m: Array) -> float:
     """How far the middle of a lane lies from the way to go, on average."""
     return float(np.abs(project_on_polyline(lane.centre_xy_m, route_xy_m)[1]).mean())
-
-
-def _changes(
-    changes: np.ndarray, index: np.ndarray, aside: Array, lanes: Sequence[Lane], road: RoadMap, words: LaneWords
-) -> None:
-    """Over a line between neighbours: from when the car began to move over until it has stopped doing so."""
-    most = round(words.change_s / FINE_S)
-    for t in passages(index):
-        word = lane_change_of(lanes[index[t - 1]], lanes[index[t]], road)
-        if word is None:
-            continue
-        moves = np.sign(aside[t]) * aside > words.change_mps
-        first, end = t, t
-        while first > max(t - most, 0) and moves[first - 1]:
-            first -= 1
-        while end < min(t + most, len(moves)) and moves[end]:
-            end += 1
-        changes[first:end] = word
