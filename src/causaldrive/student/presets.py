@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 from causaldrive.ground.errors import UserError, unknown_name
 from causaldrive.student.config import ActionSpaceSettings, FrameSettings, StudentConfig, TrajectoryTokenSettings
-from causaldrive.student.text import extend_tokenizer
+from causaldrive.student.layouts import fixed_texts
+from causaldrive.student.text import add_phrases, extend_tokenizer
 
 NEEDS_WEIGHTS = {
     "2b": "Qwen3-VL-2B, Cosmos-Reason2-2B or Qwen2.5-VL-3B weights",
@@ -24,6 +25,7 @@ NEEDS_WEIGHTS = {
 }
 
 FOLLOW_WEIGHT = 0.1  # of corrections in m/s^2 against misses in m: real logs end within 2 cm, noise is left alone
+_PROMPT = ("system_prompt", "reason_instruction", "drive_instruction")
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,11 @@ def _from_size(
 ) -> StudentConfig:
     future_bins, history_bins = changes.pop("future_bins", 513), changes.pop("history_bins", 256)
     text_vocab_size = len(tokenizer) - len(tokenizer.get_added_vocab())
+    frames = dataclasses.replace(FrameSettings(), **changes.pop("frames", {}))
+    prompt = StudentConfig(frames_cfg=dataclasses.asdict(frames), **{n: changes[n] for n in _PROMPT if n in changes})
+    add_phrases(tokenizer, fixed_texts(prompt, *(frames.camera_names[:1] or ("front",))))
     base_size = len(tokenizer)
     ids = extend_tokenizer(tokenizer, future_bins, history_bins)
-    frames = dataclasses.replace(FrameSettings(), **changes.pop("frames", {}))
     tokens = TrajectoryTokenSettings.corrected(
         statistics.token_min, statistics.token_max, **changes.pop("traj_tokens", {})
     )

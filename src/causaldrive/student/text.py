@@ -57,6 +57,11 @@ def extend_tokenizer(
     return {name: int(tokenizer.convert_tokens_to_ids(special(name))) for name in names}  # pyright: ignore
 
 
+def add_phrases(tokenizer: PreTrainedTokenizerFast, phrases: Iterable[str]) -> None:
+    """Make one token of each phrase, behind the chat marks: text that no answer may hold, in a fraction of the tokens."""
+    tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases])
+
+
 def _add_specials(tokenizer: PreTrainedTokenizerFast, names: Iterable[str]) -> None:
     tokens: list[str | AddedToken] = [AddedToken(special(name), special=True) for name in names]
     tokenizer.add_tokens(tokens, special_tokens=True)
