@@ -1,4 +1,4 @@
-"""Memory and time of every preset: measured here for `tiny` and `small`, computed on the meta device for the others.
+"""Memory and time of every preset: measured if drawn from nothing, computed on the meta device if not.
 
 Measured, each in a process of its own: one answer (trace and trajectory, batch 1) and one training step (batch 1,
 Muon, four flow draws, float32); memory is the process's peak. Computed: weights in bfloat16 and 4096 tokens of keys and

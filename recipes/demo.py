@@ -157,6 +157,12 @@ def run_chain(steps: list[Step], run: Path, beside: Sequence[Group] = (), report
     return 0
 
 
+def run_beside(chains: Sequence[list[Step]], run: Path, report: str) -> int:
+    """Run chains of steps side by side, a thread each. Returns an exit status."""
+    group = tuple(tuple(name for name, _ in chain) for chain in chains)
+    return run_chain([step for chain in chains for step in chain], run, beside=[group], report=report)
+
+
 def _chains(steps: list[Step], beside: Sequence[Group]) -> list[list[Step]]:
     """The steps of one wave as the chains of their group that have any; a step of no group is a chain alone."""
     chains = [names for group in beside for names in group if any(name in names for name, _ in steps)]

@@ -19,7 +19,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo import DRIVE_SEED, EYES_STEPS, NEAR, SFT, SFT_STEPS, TEST_SCENES, Step, run_chain, shared_start
+from demo import DRIVE_SEED, EYES_STEPS, NEAR, SFT, SFT_STEPS, TEST_SCENES, Step, run_beside, shared_start
 from seeds import differences, summaries, table_text
 
 from causaldrive.ground.files import read_json, write_json
@@ -41,7 +41,7 @@ class Arm:
 ARMS = {
     "words": (Arm("trajectory", "trajectory"), Arm("coc")),
     "data": (Arm("1x", tenths=1), Arm("3x", tenths=3), Arm("10x")),
-    "size": (Arm("tiny", preset="tiny"), Arm("small", preset="small")),
+    "size": (Arm("nano", preset="nano"), Arm("tiny", preset="tiny"), Arm("mini", preset="mini")),
 }
 
 
@@ -118,8 +118,8 @@ def main() -> int:
     for arm in ARMS[arguments.arms]:
         some_drives(data / "record", run / f"record-{arm.tenths}", arm.tenths)
     for seed in range(arguments.seeds):
-        steps = [step for arm in ARMS[arguments.arms] for step in steps_of(run, data, arm, seed, size)]
-        if status := run_chain(steps, run, report=f"seed{seed}/{ARMS[arguments.arms][0].name}/evaluate"):
+        chains = [steps_of(run, data, arm, seed, size) for arm in ARMS[arguments.arms]]
+        if status := run_beside(chains, run, f"seed{seed}/{ARMS[arguments.arms][0].name}/evaluate"):
             return status
         tell(run, arguments.arms, seed + 1, size)
     return 0

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from demo import SFT, SFT_STEPS, Step, run_chain, shared_start
+from demo import SFT, SFT_STEPS, Step, run_beside, shared_start
 from seeds import differences, summaries, table_text
 
 from causaldrive.clips.samples import cut_sample
@@ -36,22 +36,22 @@ METRICS = ("minade_6s4_m", "jerk_mps3", "lateral_acceleration_mps2", "path_parse
 TIMED = 5  # answers
 
 
-def seed_steps(run: Path, data: Path, seed: int, size: float, moments: int) -> list[Step]:
-    """The student of `data`, trained in each way with this seed, and measured."""
+def seed_chains(run: Path, data: Path, seed: int, size: float, moments: int) -> list[list[Step]]:
+    """By way: the student of `data`, trained in it with this seed, and measured."""
     given = ["--recordings", f"{data}/record", "--labels", f"{data}/label", "--frames-cache", f"{data}/frames"]
     held = ["--recordings", f"{data}/record-test", "--labels", f"{data}/label-test"]
     at, count = f"{run}/seed{seed}", str(max(round(size * SFT_STEPS), 4))
-    steps: list[Step] = []
-    for way in WAYS:
-        steps += [
+    return [
+        [
             (f"sft {way} {seed}", ["sft", "--student", f"{data}/see/checkpoint", *given, "--seed", str(seed), "--steps",
                                    count, *SFT, "--speak", way, "--eval-every", count, "--eval-samples", "32",
                                    "--no-check-traces", "--out", f"{at}/sft-{way}"]),
             (f"evaluate {way} {seed}", ["evaluate", "--out", f"{at}/evaluate-{way}", *held, "--mode", way,
                                         "--closed-loop-scenes", "0", "--videos", "0", "--open-loop-limit", str(moments),
                                         "--seed", str(seed), "--students", f"{way}={at}/sft-{way}/checkpoint"]),
-        ]  # fmt: skip
-    return steps
+        ]
+        for way in WAYS
+    ]  # fmt: skip
 
 
 def measured(run: Path, data: Path, seed: int, way: str) -> dict[str, float | None]:
@@ -117,8 +117,8 @@ def main() -> int:
         return status
     done: list[int] = []
     for seed in range(arguments.seeds):
-        steps = seed_steps(run, data, seed, arguments.size, arguments.moments)
-        if status := run_chain(steps, run, report=f"seed{seed}/evaluate-text"):
+        chains = seed_chains(run, data, seed, arguments.size, arguments.moments)
+        if status := run_beside(chains, run, f"seed{seed}/evaluate-text"):
             return status
         done.append(seed)
         tell(run, data, done, arguments.size)

@@ -83,7 +83,7 @@ def commands_of(name: str) -> list[list[str]]:
     """Of a recipe at full size."""
     module, run = recipe(name), Path("run")
     if name == "three_ways":
-        steps = module.seed_steps(run, run, 0, 1.0, 400)
+        steps = [step for chain in module.seed_chains(run, run, 0, 1.0, 400) for step in chain]
     elif name == "quality":
         steps = [
             step for arms in module.ARMS.values() for arm in arms for step in module.steps_of(run, run, arm, 0, 1.0)
@@ -112,7 +112,8 @@ def test_every_command_of_a_recipe_is_understood(name, monkeypatch):
 
 def test_every_way_to_speak_starts_and_is_measured_alike():
     """Else a difference could be one of start, budget or test."""
-    steps = recipe("three_ways").seed_steps(Path("run"), Path("data"), 3, 0.5, 60)
+    chains = recipe("three_ways").seed_chains(Path("run"), Path("data"), 3, 0.5, 60)
+    steps = [step for chain in chains for step in chain]
     for kind in ("sft", "evaluate"):
         told = {words[words.index("--speak" if kind == "sft" else "--mode") + 1]: words
                 for name, words in steps if name.startswith(kind)}  # fmt: skip

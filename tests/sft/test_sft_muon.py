@@ -31,7 +31,7 @@ def test_a_batch_is_each_matrix_alone():
 
 @pytest.mark.parametrize("shape", [(16, 8), (8, 16), (10, 10)])
 def test_steps_agree_with_torch(shape):
-    """Three steps from one start go the same way; torch has other quintics, which leave other singular values near 1."""
+    """Three steps from one start go the same way; torch has other quintics and leaves other singular values."""
     draw = torch.Generator().manual_seed(1)
     start = torch.randn(shape, generator=draw)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())

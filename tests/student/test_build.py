@@ -22,6 +22,7 @@ from causaldrive.student.build import BuildConfig, run
 from causaldrive.student.generate import generate
 from causaldrive.student.presets import preset
 from causaldrive.student.statistics import fit_action_statistics
+from causaldrive.student.text import train_tokenizer
 
 
 def recording(name: str, seed: int, speed_mps: float, curvature_1pm: float) -> Recording:
@@ -73,6 +74,19 @@ def test_the_stage_makes_a_student_that_drives(inputs, capsys):
     assert "trajectory decoder" in capsys.readouterr().out
     page = (inputs.out / "report.html").read_text()
     assert "language model" in page and "traj_history_start" in page
+    [[made]] = generate(model, processor, [make_sample(0)], max_trace_tokens=4, flow_steps=1)
+    assert np.isfinite(made.xyz_in_rig_m).all()
+
+
+@pytest.mark.parametrize(("name", "millions"), [("nano", (1.0, 1.5)), ("tiny", (4.0, 5.0)), ("mini", (12.0, 16.0))])
+def test_students_for_a_cpu_differ_in_size_alone(inputs, name, millions):
+    run(dataclasses.replace(inputs, preset=name))
+    model, processor = checkpoint.load(inputs.out)
+    assert millions[0] < sum(p.numel() for p in model.parameters()) / 1e6 < millions[1]
+    tokenizer = train_tokenizer(TRACES, 320)
+    tiny = preset("tiny")(tokenizer, fit_action_statistics([make_sample(0)]))
+    assert model.config.frames() == tiny.frames() and model.config.tokens_per_future_traj == 32
+    assert model.config.tokens_per_history_traj == tiny.tokens_per_history_traj
     [[made]] = generate(model, processor, [make_sample(0)], max_trace_tokens=4, flow_steps=1)
     assert np.isfinite(made.xyz_in_rig_m).all()
 

@@ -18,6 +18,7 @@ from causaldrive.student.batches import IGNORED
 from causaldrive.student.config import FrameSettings, StudentConfig
 from causaldrive.student.images import patches, resize, target_size
 from causaldrive.student.processor import StudentProcessor
+from causaldrive.student.text import plain_ids
 
 
 def test_patches_are_those_of_the_qwen_image_processor():
@@ -66,6 +67,21 @@ def test_quick_vision_modules_compute_what_transformers_computes(student):
     assert torch.allclose(ours.pooler_output, theirs.pooler_output, atol=1e-4)
     for a, b in zip(ours.deepstack_features, theirs.deepstack_features, strict=True):
         assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_what_every_prompt_says_is_few_tokens_and_no_answer_may_hold_them(student):
+    """Around the images of one camera: opening, camera, end of images, history of three, instruction, start."""
+    _, processor = student
+    config, tokenizer = processor.config, processor.tokenizer
+    for reason in (True, False):
+        ids = processor.prompts([make_sample(0)], reason=reason).input_ids[0].tolist()
+        images = ids.count(config.id_of("image_pad"))
+        assert len(ids) - images == 6 + config.tokens_per_history_traj + 1
+        text = tokenizer.decode(ids)
+        assert text.startswith("<|im_start|>system\nYou drive.<|im_end|>\n<|im_start|>user\nfront: -0.4 +0.0 s <|vis")
+        assert f"<|im_end|>\n<|im_start|>assistant\n<|{'cot' if reason else 'traj_future'}_start|>" in text
+    spoken = plain_ids(tokenizer, "front: -0.4 +0.0 s <|vision_start|> Reason, then drive.<|im_end|>\n<|im_start|>")
+    assert max(spoken) < config.text_vocab_size
 
 
 def test_prompt_ends_and_history(student):

@@ -5,11 +5,11 @@
 Matrices of one shape are made orthogonal together in one batched product. torch.optim.Muon does the same one matrix
 at a time and always in bfloat16, which a processor without bfloat16 units multiplies far more slowly; here it
 is float32 on a CPU, so that a run is as quick and the same on every machine. Source: Jordan et al. 2024, "Muon", whose
-five equal quintics come as near to 1 as the three best ones (Amsel et al., arXiv 2505.16932) do with three fifths of the
-products; the scale 0.2 sqrt(max) matches AdamW's update size (Liu et al., arXiv 2502.16982). A matrix that is cut over
-processes (FSDP2) is put together for its update, because no part of it knows the direction of the whole. A group with
-`blocks` b holds matrices that read b inputs side by side, each b matrices in one: their b blocks of columns are made
-orthogonal apart, each as a matrix of its own, for a fraction of the products. Knows nothing of models.
+five equal quintics come as near to 1 as the three best ones (Amsel et al., arXiv 2505.16932), which need three fifths
+of the products; the scale 0.2 sqrt(max) matches AdamW's update size (Liu et al., arXiv 2502.16982). A matrix that is
+cut over processes (FSDP2) is put together for its update, because no part of it knows the direction of the whole. A
+group with `blocks` b holds matrices that read b inputs side by side, each b matrices in one: their b blocks of columns
+are made orthogonal apart, each as a matrix of its own, for a fraction of the products. Knows nothing of models.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class BuildConfig:
     labels: Path  # label run directory or labels.parquet
     recordings: Path  # recordings that the labels belong to
     out: Path  # checkpoint directory to write
-    preset: str = "tiny"  # tiny or small; with a backbone: 2b, 4b, 8b, or alpamayo for the released prompt and tokens
+    preset: str = "tiny"  # nano, tiny, mini, small; with a backbone 2b, 4b, 8b, or alpamayo (released prompt, tokens)
     backbone: str = ""  # Qwen3-VL, Qwen2.5-VL or Cosmos-Reason checkpoint to build on: a directory, or a hub id
     seed: int = 0  # of the initial weights
     vocab_size: int = 640  # at most this many text tokens (256 bytes and merges)

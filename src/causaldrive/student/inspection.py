@@ -35,7 +35,7 @@ _GIB = 2**30
 class InspectConfig:
     """Count the parameters of a preset or a checkpoint; nothing is loaded."""
 
-    what: Positional[str]  # tiny, small, 2b, 4b, 8b, alpamayo, or a checkpoint directory
+    what: Positional[str]  # nano, tiny, mini, small, 2b, 4b, 8b, alpamayo, or a checkpoint directory
 
 
 @dataclass(frozen=True)

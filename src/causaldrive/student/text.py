@@ -58,7 +58,7 @@ def extend_tokenizer(
 
 
 def add_phrases(tokenizer: PreTrainedTokenizerFast, phrases: Iterable[str]) -> None:
-    """Make one token of each phrase, behind the chat marks: text that no answer may hold, in a fraction of the tokens."""
+    """Make one token of each phrase, behind the chat marks, so that no answer can hold it."""
     tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases])
 
 
