@@ -35,6 +35,12 @@ class Witness(Run):
         pass
 
 
+def _named(directory: Path) -> dict[str, dict[str, str]]:
+    """Trackers know a run by the end of its path, and wandb keeps its files there and not in the working directory."""
+    name = "/".join(directory.absolute().parts[-2:])
+    return {"wandb": {"dir": str(directory), "name": name}, "trackio": {"name": name}}
+
+
 class Harness:
     """`index` of `processes`, `main` in the first; `device`."""
 
@@ -50,6 +56,7 @@ class Harness:
             project_config=ProjectConfiguration(str(config.out), logging_dir=str(config.out / "tensorboard")),
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
+        self.directory = config.out
         self.main = self.accelerator.is_main_process
         self.index, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device
@@ -118,7 +125,7 @@ class Harness:
         """Opens what `--log` names."""
         if self.accelerator.log_with:
             plain = {name: value if isinstance(value, (int, float)) else str(value) for name, value in config.items()}
-            self.accelerator.init_trackers("causaldrive", config=plain)
+            self.accelerator.init_trackers("causaldrive", config=plain, init_kwargs=_named(self.directory))
 
     def log(self, split: str, step: int, row: Mapping[str, float]) -> None:
         """One row to every open tracker, as `split/name`."""
