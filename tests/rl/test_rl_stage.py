@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from killing import kill_when
 from rl_worlds import make_student
 
 from causaldrive.ground.errors import UserError
@@ -93,7 +89,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(student, tmp_path):
 def _kill_after_first_round(student: Path, out: Path) -> None:
     """SIGKILL a real process in its second round."""
     code = (
-        "import sys, time, torch; torch.set_num_threads(1)\n"
+        "import sys, time\n"
         "from pathlib import Path\n"
         "from rl_worlds import use_toy_engine; use_toy_engine()\n"
         "from causaldrive.rl import loop, stage\n"
@@ -101,16 +97,7 @@ def _kill_after_first_round(student: Path, out: Path) -> None:
         "loop.ClosedLoop._drive = lambda self, i: (time.sleep(60) if i >= 1 else None, drive(self, i))[1]\n"
         f"stage.run(stage.RlConfig(Path(sys.argv[1]), Path(sys.argv[2]), **{SMALL | {'iterations': 3}!r}))\n"
     )
-    paths = [str(HERE), str(HERE.parents[1] / "src")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-c", code, str(student), str(out)], env=environment,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not (out / "state" / "step-000001" / "state.json").exists():
-        assert process.poll() is None and time.monotonic() < deadline, "the process ended before it could be killed"
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    kill_when((out / "state" / "step-000001" / "state.json").exists, code, (student, out), [HERE])
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from killing import kill_when
 from sft_drives import drive, write_drive
 from test_sights import one_agent
 
@@ -88,7 +84,7 @@ def test_the_page_shows_pictures_and_kinds(finished):
 def test_a_killed_run_continues_to_the_same_result(finished, student, seen, tmp_path):
     killed = config_of(student, seen, tmp_path / "out")
     code = (
-        "import sys, time, torch; torch.set_num_threads(1)\n"
+        "import sys, time\n"
         "from pathlib import Path\n"
         "from causaldrive.sft import eyes\n"
         "step = eyes._step\n"
@@ -97,15 +93,8 @@ def test_a_killed_run_continues_to_the_same_result(finished, student, seen, tmp_
         "eyes.run(eyes.EyesConfig(student, recordings, out, steps=30, batch_size=8, warmup_steps=3, eval_every=15,"
         " save_every=2))\n"
     )
-    paths = [str(path) for path in (killed.student, killed.recordings, killed.out)]
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-c", code, *paths], env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not any(row["step"] >= 5 for row in read_metrics(killed.out)):
-        assert process.poll() is None and time.monotonic() < deadline, "the process ended before it could be killed"
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    words = (killed.student, killed.recordings, killed.out)
+    kill_when(lambda: any(row["step"] >= 5 for row in read_metrics(killed.out)), code, words)
     assert json.loads((killed.out / "run.json").read_text())["state"] == "running"
     run(killed)
     weights = [(c.out / "checkpoint" / "model.safetensors").read_bytes() for c in (finished, killed)]

@@ -2,15 +2,11 @@
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from killing import kill_when
 
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.runs import read_metrics
@@ -82,9 +78,9 @@ def test_a_killed_run_continues_to_the_same_result(finished, tmp_path):
 
 
 def _start_and_kill(config: SftConfig, after_step: int) -> None:
-    """SIGKILL a real process once it has logged `after_step`; every later step is held up so that the kill lands."""
+    """Once it has logged `after_step`; every later step is held up."""
     code = (
-        "import sys, time, torch; torch.set_num_threads(1)\n"
+        "import sys, time\n"
         "from pathlib import Path\n"
         "from causaldrive.sft import stage, trainer\n"
         "step = trainer.Trainer._step\n"
@@ -94,15 +90,8 @@ def _start_and_kill(config: SftConfig, after_step: int) -> None:
         "stage.run(stage.SftConfig(student, recordings, labels, out, steps=6, batch_size=4, warmup_steps=2,"
         " precision='fp32', device='cpu', eval_every=3, save_every=2))\n"
     )
-    paths = [str(path) for path in (config.student, config.recordings, config.labels, config.out)]
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-c", code, *paths], env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not any(row["step"] >= after_step for row in read_metrics(config.out)):
-        assert process.poll() is None and time.monotonic() < deadline, "the process ended before it could be killed"
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    words = (config.student, config.recordings, config.labels, config.out)
+    kill_when(lambda: any(row["step"] >= after_step for row in read_metrics(config.out)), code, words)
 
 
 @pytest.mark.parametrize(

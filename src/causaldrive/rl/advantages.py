@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -81,6 +82,23 @@ class Judged:
         return self.decision.truth
 
     @property
+    def drawn(self) -> list[Drawn]:
+        """The other answers at the decision."""
+        return self.rollout.drawn[self.index] if self.rollout.drawn else []
+
+    @property
+    def has_own_words(self) -> bool:
+        """Whether other words were drawn here."""
+        driven = self.rollout.spoken[self.index].token_ids
+        return any(answer.words.token_ids != driven for answer in self.drawn)
+
+    @cached_property
+    def words_advantages(self) -> np.ndarray:
+        """(1 + K,) reasoning advantages of the words that were driven and of the others, within this one decision."""
+        others = [reasoning_reward(parse(answer.text), self.truth) for answer in self.drawn]
+        return normalised([self.rewards.reasoning, *others], [0] * (1 + len(others)))
+
+    @property
     def truth_class(self) -> tuple[str, str, str | None]:
         """(longitudinal, lateral, kind of the first cause), as sft balances its samples."""
         truth = self.truth
@@ -109,12 +127,8 @@ def lessons_of(judged: Sequence[Judged], weights: Weights) -> Lessons:
     """Advantages of all decisions; those with none are left out."""
     groups = step_groups([(one.rollout.job.scene, one.index) for one in judged])
     parts = {name: normalised([getattr(one.rewards, name) for one in judged], groups) for name in REWARDS}
-    parts["reasoning"] = np.array(
-        [
-            words_advantages(one)[0] if has_own_words(one) else a
-            for one, a in zip(judged, parts["reasoning"], strict=True)
-        ]
-    )
+    parts["reasoning"] = np.array([one.words_advantages[0] if one.has_own_words else a
+                                   for one, a in zip(judged, parts["reasoning"], strict=True)])  # fmt: skip
     drive = 0.5 * (parts["drive"] + _episode_advantages(judged))
     total = weights.drive * drive + weights.reasoning * parts["reasoning"] + weights.consistency * parts["consistency"]
     total *= balancing([one.truth_class for one in judged], weights.balance)
@@ -126,22 +140,6 @@ def lessons_of(judged: Sequence[Judged], weights: Weights) -> Lessons:
     return Lessons(rows, len(judged) - len(rows))
 
 
-def has_own_words(one: Judged) -> bool:
-    """Whether other words were drawn at this decision."""
-    return any(answer.words.token_ids != one.rollout.spoken[one.index].token_ids for answer in drawn_at(one))
-
-
-def drawn_at(one: Judged) -> list[Drawn]:
-    """The other answers at a decision."""
-    return one.rollout.drawn[one.index] if one.rollout.drawn else []
-
-
-def words_advantages(one: Judged) -> np.ndarray:
-    """(1 + K,) reasoning advantages of the words that were driven and of the others, within their one decision."""
-    rewards = [one.rewards.reasoning, *(reasoning_reward(parse(answer.text), one.truth) for answer in drawn_at(one))]
-    return normalised(rewards, [0] * len(rewards))
-
-
 def word_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
     """The other words of each decision, compared with each other and with the driven ones by their reasoning reward.
 
@@ -150,11 +148,11 @@ def word_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
     lift = balancing([one.truth_class for one in judged], weights.balance)
     rows, dumb = [], 0
     for one, b in zip(judged, lift, strict=True):
-        if not has_own_words(one):
+        if not one.has_own_words:
             continue
-        found = b * weights.reasoning * words_advantages(one)[1:]
+        found = b * weights.reasoning * one.words_advantages[1:]
         group = (one.rollout.job.scene, one.index, one.rollout.job.member)
-        taught = _taught([answer.words for answer in drawn_at(one)], found, group)
+        taught = _taught([answer.words for answer in one.drawn], found, group)
         rows += taught
         dumb += len(found) - len(taught)
     return Lessons(rows, dumb)
@@ -172,7 +170,7 @@ def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
     lift = balancing([one.truth_class for one in judged], weights.balance)
     rows, dumb = [], 0
     for one, b in zip(judged, lift, strict=True):
-        drawn = drawn_at(one)
+        drawn = one.drawn
         kept_word, outcome = path_rewards(one.decision, drawn), outcome_rewards(one.decision, drawn)
         for axis in range(kept_word.shape[1]):
             group = (one.rollout.job.scene, one.index, one.rollout.job.member, axis)

@@ -12,7 +12,7 @@ import numpy as np
 
 from causaldrive.label.trace import compose
 from causaldrive.label.types import Cause
-from causaldrive.rl.advantages import Judged, drawn_at
+from causaldrive.rl.advantages import Judged
 from causaldrive.rl.rewards import episode_reward, outcome_rewards
 from causaldrive.rl.rollouts import Rollout
 from causaldrive.worlds.explanation import Explanation
@@ -54,7 +54,7 @@ def tally(rollouts: Sequence[Rollout], judged: Sequence[Judged]) -> dict[str, An
 
 def _outcomes(judged: Sequence[Judged]) -> dict[str, float]:
     """Mean outcome of the paths that were tried, by axis; nothing where none was."""
-    rows = [outcome_rewards(one.decision, drawn_at(one)) for one in judged if one.decision.outcomes]
+    rows = [outcome_rewards(one.decision, one.drawn) for one in judged if one.decision.outcomes]
     if not rows:
         return {}
     return {name: float(np.nanmean(axis)) for name, axis in zip(_AXES, np.concatenate(rows).T, strict=True)}

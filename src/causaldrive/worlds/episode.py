@@ -268,8 +268,9 @@ class Episode:
     def _record(self, plan: Plan, truth: Explanation) -> None:
         ego = self.world.state.ego
         speeds, samples = plan_speeds(plan, ego.speed_mps), plan.samples_xy_in_rig_m
-        offsets = None if samples is None else np.stack([self._lane_offset(xy) for xy in samples])
-        where = (plan.xy_in_rig_m, plan.yaw_rad, self._lane_offset(plan.xy_in_rig_m), samples, offsets)
+        driven = self._lane_offset(plan.xy_in_rig_m)  # the first of the samples too
+        offsets = None if samples is None else np.stack([driven, *(self._lane_offset(xy) for xy in samples[1:])])
+        where = (plan.xy_in_rig_m, plan.yaw_rad, driven, samples, offsets)
         joins, _ = joins_at(self.world.context, ego)
         head = (self.tick, self.world.state.t_us, plan.text, truth, speeds)
         self.decisions.append(DecisionRecord(*head, *where, joins, self._outcomes(plan)))
