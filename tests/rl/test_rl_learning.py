@@ -22,7 +22,7 @@ from causaldrive.rl.advantages import (
 )
 from causaldrive.rl.config import RlConfig
 from causaldrive.rl.decoder import SdePolicy, chain_logprobs
-from causaldrive.rl.learner import Learner, chosen_mask, spread
+from causaldrive.rl.learner import Learner, spread, token_weights
 from causaldrive.rl.parts import choose_parts, learnt, speech_names
 from causaldrive.rl.policy import PolicySettings, StudentPolicy
 from causaldrive.rl.rollouts import Job, Rollout, Spoken, jobs_of, roll
@@ -121,11 +121,11 @@ def test_the_trainer_recomputes_the_samplers_logprobs(student, temperature):
     rows = lessons(learner, temperature=temperature, max_trace_tokens=12)
     assert any(row.spoken.chosen < len(row.spoken.token_ids) for row in rows)  # some of them cut by length
     with torch.no_grad():
-        batch, new = learner.logprobs(rows)
+        batch, new = learner.logprobs([row.spoken for row in rows])
     old = spread([row.spoken.logprobs for row in rows], batch.completion_mask)
     assert (new - old)[batch.completion_mask].abs().max() < 1e-4
     assert new[~batch.completion_mask].abs().max() == 0
-    mask = chosen_mask(batch, [row.spoken for row in rows])
+    mask = token_weights(batch, [[(row.spoken, 1.0)] for row in rows])[1]
     for b, row in enumerate(rows):
         chosen = list(row.spoken.token_ids[: row.spoken.chosen])
         assert batch.input_ids[b][mask[b]].tolist() == chosen
@@ -135,7 +135,7 @@ def test_a_shift_by_one_token_would_be_found(student):
     learner = learner_of(student)
     rows = lessons(learner)
     with torch.no_grad():
-        batch, new = learner.logprobs(rows)
+        batch, new = learner.logprobs([row.spoken for row in rows])
     old = spread([row.spoken.logprobs for row in rows], batch.completion_mask)
     assert (new.roll(1, dims=1) - old)[batch.completion_mask].abs().max() > 0.1
 
@@ -147,9 +147,9 @@ def chain_old(learner: Learner, rows) -> float:
 def test_the_decoders_density_is_the_same_when_replayed(student):
     learner = learner_of(student, train_decoder=True)
     part = learner.prepare(lessons(learner))[0]
-    batch = learner.batch(part.lessons[:2])  # other batch-mates, other padding
+    batch = learner.batch(part.answers[:2])  # other batch-mates, other padding
     with torch.no_grad():
-        again = chain_logprobs(learner.model, batch, learner._chains(part.lessons[:2]), learner.sde)
+        again = chain_logprobs(learner.model, batch, learner._chains(part.answers[:2]), learner.sde)
     assert torch.allclose(part.chain_old[:2], again, atol=1e-4)
     assert torch.allclose(part.chain_reference, part.chain_old, atol=1e-6)
 
@@ -157,7 +157,7 @@ def test_the_decoders_density_is_the_same_when_replayed(student):
 def test_what_is_kept_below_the_last_layer_gives_the_same_logprobs_and_gradients(student):
     learner = learner_of(student)
     rows = lessons(learner)[:5]
-    batch, whole = learner.logprobs(rows)
+    batch, whole = learner.logprobs([row.spoken for row in rows])
     kept = speech_logprobs(learner.model, batch, below_last_layer(learner.model, batch), 0.8)
     assert torch.allclose(whole, kept, atol=1e-5)
     parameters = list(learnt(learner.model).values())
@@ -169,7 +169,7 @@ def test_what_is_kept_below_the_last_layer_gives_the_same_logprobs_and_gradients
 
 
 def prefix_of(learner: Learner, rows):
-    batch = learner.batch(rows)
+    batch = learner.batch([row.spoken for row in rows])
     with torch.no_grad():
         encoded = learner.model.encode(batch)
     return [(layer.keys.clone(), layer.values.clone()) for layer in encoded.cache.layers]
@@ -223,14 +223,14 @@ def test_the_decoder_moves_only_when_it_is_to_be_trained(student):
 
 def mean_logprob(learner: Learner, rows) -> float:
     with torch.no_grad():
-        batch, new = learner.logprobs(rows)
+        batch, new = learner.logprobs([row.spoken for row in rows])
     return new[batch.completion_mask].mean().item()
 
 
 def mean_ratio(learner: Learner, rows) -> float:
     """Of what the words' probabilities are now to what they were when they were written."""
     with torch.no_grad():
-        batch, new = learner.logprobs(rows)
+        batch, new = learner.logprobs([row.spoken for row in rows])
     old = spread([row.spoken.logprobs for row in rows], batch.completion_mask)
     return (new - old)[batch.completion_mask].exp().mean().item()
 
@@ -265,10 +265,12 @@ def test_a_strong_pull_keeps_the_student_at_its_start(student):
         learner = learner_of(student, epochs=6, kl_weight=weight, learning_rate=3e-3)
         rows = lessons(learner)
         with torch.no_grad():
-            batch, before = learner.logprobs(rows)
+            batch, before = learner.logprobs([row.spoken for row in rows])
         learner.learn(rows)
         with torch.no_grad():
-            ends.append((learner.logprobs(rows)[1] - before)[batch.completion_mask].abs().mean().item())
+            ends.append(
+                (learner.logprobs([row.spoken for row in rows])[1] - before)[batch.completion_mask].abs().mean().item()
+            )
     assert ends[1] < 0.5 * ends[0]
 
 

@@ -13,7 +13,8 @@ from rl_worlds import GO, SENTENCES, START_MPS, ToyPool, decision, straight_plan
 from causaldrive.ground.errors import UserError
 from causaldrive.rl.advantages import Judged, Lesson, Weights, lessons_of, path_lessons, word_lessons
 from causaldrive.rl.config import RlConfig
-from causaldrive.rl.learner import Learner, chosen_mask, spread
+from causaldrive.rl.learner import Learner, rows_of, spread, token_weights
+from causaldrive.rl.parts import learnt
 from causaldrive.rl.policy import PolicySettings, StudentPolicy
 from causaldrive.rl.rewards import StepRewards, outcome_rewards, path_rewards
 from causaldrive.rl.rollouts import Drawn, Job, Rollout, Spoken, jobs_of, roll
@@ -32,8 +33,7 @@ def drawn(offset_m: float, given: int = 2, text: str = SENTENCES[1]) -> Drawn:
     t_s = np.arange(1, 65) * 0.1
     xy = np.stack([START_MPS * t_s, offset_m * t_s / 3], axis=1)
     spoken = Spoken(toy_sample(False), (1, 2, 3, 4), np.zeros(4, np.float32), 4, given=given)
-    words = replace(spoken, token_ids=spoken.token_ids[:given], given=0, chosen=given)
-    return Drawn(spoken, text, words, xy, np.full(64, np.arctan2(offset_m / 3, START_MPS)))
+    return Drawn(spoken, text, given, xy, np.full(64, np.arctan2(offset_m / 3, START_MPS)))
 
 
 def judged(*offsets_m: float, text: str = SENTENCES[1]) -> Judged:
@@ -43,7 +43,8 @@ def judged(*offsets_m: float, text: str = SENTENCES[1]) -> Judged:
     all_xy = np.stack([plan.xy_in_rig_m, *(path.xy_in_rig_m for path in paths)])
     made = decision(16, replace(plan, samples_xy_in_rig_m=all_xy), START_MPS, text, GO)
     result = EpisodeResult(draw_specs(1, 500_000)[0], [], [made], [], None)
-    rollout = Rollout(Job(0, 0, result.spec), [paths[0].words], result, drawn=[paths])
+    driven = replace(paths[0].words, token_ids=paths[0].word_ids)
+    rollout = Rollout(Job(0, 0, result.spec), [driven], result, drawn=[paths])
     return Judged(rollout, 0, StepRewards(0.0, 0.0, 1.0, 5, True))
 
 
@@ -121,7 +122,7 @@ def worded(driven: str, *others: str, reasoning: float) -> Judged:
     one = judged(*[0.0] * len(others), text=driven)
     paths = [drawn(0.0, text=text) for text in others]
     for number, path in enumerate(paths):
-        paths[number] = replace(path, words=replace(path.words, token_ids=(90 + number,)))
+        paths[number] = replace(path, spoken=replace(path.spoken, token_ids=(90 + number, 2, 3, 4)))
     one.rollout.drawn[0] = paths
     assert one.rollout.result is not None
     one.rollout.result.score = Score(False, False, False, False, False, 50.0, 1.0, 1.0, 1.0)
@@ -134,7 +135,7 @@ def test_words_are_compared_with_those_drawn_at_the_same_decision():
     assert right.advantage > 0 > wrong.advantage > unreadable.advantage
     driven = lessons_of([one], Weights(0.0, 1.0, 0.0)).rows
     assert [row.advantage for row in driven] == [pytest.approx(wrong.advantage)]  # the same words, worth the same
-    assert right.spoken.given == 0 and right.spoken.token_ids == (90,)  # nothing of the path
+    assert right.spoken.given == 0 and list(right.spoken.places) == [0, 1]  # nothing of the path
 
 
 def test_words_that_all_say_the_same_teach_nothing():
@@ -175,10 +176,34 @@ def path_rows(learner: Learner, advantage: float) -> list[Lesson]:
             for index, rollout in enumerate(rollouts_of(learner)) for path in rollout.drawn[0]]  # fmt: skip
 
 
+def test_lessons_of_one_answer_are_computed_once_and_teach_what_they_teach_apart(learner, monkeypatch):
+    answers = [path for rollout in rollouts_of(learner) for path in rollout.drawn[0]]
+    lessons = [Lesson(spoken, (index,), float(advantage)) for index, path in enumerate(answers)
+               for spoken, advantage in ((path.words, 1.0 - index), (path.of_axis(0), 0.5), (path.of_axis(1), -index))
+               ]  # fmt: skip
+    assert sorted(map(sorted, rows_of(lessons))) == [[3 * i, 3 * i + 1, 3 * i + 2] for i in range(len(answers))]
+    twice = rows_of([lessons[0], lessons[1], lessons[1]])  # the same tokens twice count twice
+    assert sorted(map(sorted, twice)) == [[0, 1], [2]]
+
+    def loss_and_gradients() -> tuple[float, list[torch.Tensor]]:
+        learner.model.zero_grad()
+        [part] = learner.prepare(lessons)
+        loss, _ = learner._loss(part)
+        loss.backward()
+        return loss.item(), [p.grad.clone() for p in learnt(learner.model).values() if p.grad is not None]
+
+    together, merged = loss_and_gradients()
+    monkeypatch.setattr("causaldrive.rl.learner.rows_of", lambda found: [[index] for index in range(len(found))])
+    apart, separate = loss_and_gradients()
+    assert together == pytest.approx(apart, rel=1e-5) and abs(together) > 1e-3
+    for one, other in zip(merged, separate, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 def logprobs(learner: Learner, rows: list[Lesson]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     with torch.no_grad():
-        batch, new = learner.logprobs(rows)
-    mask = chosen_mask(batch, [row.spoken for row in rows])
+        batch, new = learner.logprobs([row.spoken for row in rows])
+    mask = token_weights(batch, [[(row.spoken, 1.0)] for row in rows])[1]
     return new, spread([row.spoken.logprobs for row in rows], batch.completion_mask), mask
 
 

@@ -90,7 +90,7 @@ class Judged:
     def has_own_words(self) -> bool:
         """Whether other words were drawn here."""
         driven = self.rollout.spoken[self.index].token_ids
-        return any(answer.words.token_ids != driven for answer in self.drawn)
+        return any(answer.word_ids != driven for answer in self.drawn)
 
     @cached_property
     def words_advantages(self) -> np.ndarray:

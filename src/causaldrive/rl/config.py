@@ -45,7 +45,7 @@ class RlConfig:
     beta: float = 1.0  # sharpness of the softmax weights
     learning_rate: float = 3e-4  # of AdamW at the start; it falls to nothing over the rounds
     epochs: int = 2  # passes over one round's decisions
-    minibatch: int = 48  # decisions an optimizer step
+    minibatch: int = 32  # answers an optimizer step
     clip_low: float = 0.2  # ratios below 1 - this are cut
     clip_high: float = 0.28  # ratios above 1 + this are cut
     decoder_clip: float = 0.05  # the same for the decoder's (mean-density) ratio, both sides

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -33,16 +34,18 @@ from causaldrive.student.model import CausalDriveModel
 from causaldrive.student.processor import StudentProcessor
 
 Anchor = Callable[[int], TrainingBatch]  # optimizer step -> supervised samples
+Row = list[tuple[Spoken, float]]  # lessons of different tokens of one answer, each with its weight
 
 
 @dataclass(frozen=True)
 class Minibatch:
-    """Lessons with the numbers that do not change during a round. `words` holds no pixels: they are large."""
+    """Answers with the numbers that do not change during a round. `words` holds no pixels: they are large."""
 
-    lessons: list[Lesson]
+    answers: list[Spoken]
     words: CompletionBatch
     below: Below | None  # what the last layer reads, when nothing below it is trained
-    weights: Tensor  # (B,) advantage, or softmax weight
+    weights: Tensor  # (B, T) advantage of each token, or softmax weight
+    chain_weights: Tensor  # (B, 1) the same for the decoder's chain: that of the answer's one lesson
     old: Tensor  # (B, T) log-probabilities under the sampler
     reference: Tensor  # (B, T) and under the reference
     mask: Tensor  # (B, T) tokens that the policy chose
@@ -90,9 +93,9 @@ class Learner:
         for group in self.state.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * max(1.0 - rounds_done / self.config.iterations, 0.0)
 
-    def logprobs(self, lessons: Sequence[Lesson]) -> tuple[CompletionBatch, Tensor]:
-        """The lessons as a batch, and log-probabilities (B, T) of their tokens under the model as it is."""
-        batch = self.batch(lessons)
+    def logprobs(self, answers: Sequence[Spoken]) -> tuple[CompletionBatch, Tensor]:
+        """The answers as a batch, and log-probabilities (B, T) of their tokens under the model as it is."""
+        batch = self.batch(answers)
         with self.autocast():
             return batch, self.model.completion_logprobs(batch, self.config.temperature)
 
@@ -102,39 +105,45 @@ class Learner:
             return torch.autocast(self.model.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
-    def batch(self, lessons: Sequence[Lesson]) -> CompletionBatch:
-        """Prompts and completions of the lessons, on the model's device."""
-        samples = [lesson.spoken.sample for lesson in lessons]
-        return self.processor.completions(samples, [x.spoken.token_ids for x in lessons]).to(self.model.device)
+    def batch(self, answers: Sequence[Spoken]) -> CompletionBatch:
+        """Prompts and completions of the answers, on the model's device."""
+        samples = [answer.sample for answer in answers]
+        return self.processor.completions(samples, [answer.token_ids for answer in answers]).to(self.model.device)
 
     def prepare(self, lessons: Sequence[Lesson]) -> list[Minibatch]:
-        """The lessons in random order, cut into mini-batches."""
+        """The answers of the lessons in random order, cut into mini-batches."""
         weights = np.array([lesson.advantage for lesson in lessons])
         if self.config.objective == "softmax":
             weights = softmax_weights(weights, [lesson.group for lesson in lessons], self.config.beta)
-        order = torch.randperm(len(lessons), generator=self.state.generator).tolist()
+        rows = rows_of(lessons)
+        order = torch.randperm(len(rows), generator=self.state.generator).tolist()
         cuts = [order[i : i + self.config.minibatch] for i in range(0, len(order), self.config.minibatch)]
-        return [self._minibatch([lessons[i] for i in cut], weights[cut]) for cut in cuts]
+        return [
+            self._minibatch([[(lessons[i].spoken, float(weights[i])) for i in rows[k]] for k in cut]) for cut in cuts
+        ]
 
     @torch.no_grad()
-    def _minibatch(self, lessons: list[Lesson], weights: np.ndarray) -> Minibatch:
-        batch = self.batch(lessons)
+    def _minibatch(self, rows: list[Row]) -> Minibatch:
+        answers = [row[0][0] for row in rows]
+        batch = self.batch(answers)
         below = None
         if self.config.part != "language":
             with self.autocast():
                 below = below_last_layer(self.model, batch)
-        chain_old = self._chain_values(lessons, batch)
+        chain_old = self._chain_values(answers, batch)
         with self._at_reference():
             reference = self._new_logprobs(batch, below)
-            chain_reference = self._chain_values(lessons, batch)
+            chain_reference = self._chain_values(answers, batch)
+        weights, mask = token_weights(batch, rows)
         return Minibatch(
-            lessons=lessons,
+            answers=answers,
             words=dataclasses.replace(batch, pixel_values=None),
             below=below,
-            weights=torch.tensor(weights, dtype=torch.float32, device=self.model.device),
-            old=spread([lesson.spoken.logprobs for lesson in lessons], batch.completion_mask),
+            weights=weights,
+            chain_weights=torch.tensor([[row[0][1]] for row in rows], dtype=torch.float32, device=self.model.device),
+            old=spread([answer.logprobs for answer in answers], batch.completion_mask),
             reference=reference,
-            mask=chosen_mask(batch, [lesson.spoken for lesson in lessons]),
+            mask=mask,
             chain_old=chain_old,
             chain_reference=chain_reference,
         )
@@ -162,7 +171,7 @@ class Learner:
             loss = loss + self.config.anchor_weight * supervised
             stats["anchor_loss"] = supervised.item()
         if not math.isfinite(loss.item()):
-            scenes = sorted({lesson.spoken.sample.recording_id for lesson in part.lessons})
+            scenes = sorted({answer.sample.recording_id for answer in part.answers})
             raise UserError(
                 f"rl: the loss of round {self.state.step} is {loss.item()} on scenes {', '.join(scenes[:4])}; a finite "
                 "one expected, so lower --learning-rate; the same command then needs another --out."
@@ -175,7 +184,7 @@ class Learner:
     def _loss(self, part: Minibatch) -> tuple[Tensor, dict[str, float]]:
         """Loss of the words, and of the chains when the decoder is trained."""
         needs_pixels = part.below is None or self.config.train_decoder
-        batch = self.batch(part.lessons) if needs_pixels else part.words
+        batch = self.batch(part.answers) if needs_pixels else part.words
         new = self._new_logprobs(batch, part.below)
         words = self._objective(Logprobs(new, part.old, part.reference, part.mask), part.weights, self.bounds)
         stats = {"kl": words.kl, "clip_fraction": words.clip_fraction}
@@ -187,26 +196,26 @@ class Learner:
     def _drawn(self, part: Minibatch, batch: CompletionBatch) -> Objective:
         """The same objective with each row's whole chain as its one token."""
         with self.autocast():
-            new = chain_logprobs(self.model, batch, self._chains(part.lessons), self.sde)[:, None]
+            new = chain_logprobs(self.model, batch, self._chains(part.answers), self.sde)[:, None]
         mask = torch.ones_like(new, dtype=torch.bool)
         p = Logprobs(new, part.chain_old[:, None], part.chain_reference[:, None], mask)
-        return self._objective(p, part.weights, self.decoder_bounds)
+        return self._objective(p, part.chain_weights, self.decoder_bounds)
 
     def _objective(self, p: Logprobs, weights: Tensor, bounds: Bounds) -> Objective:
         if self.config.objective == "softmax":
             return softmax_likelihood(p, weights, self.config.kl_weight)
         return grpo(p, weights, bounds, self.config.kl_weight)
 
-    def _chains(self, lessons: Sequence[Lesson]) -> Tensor:
-        chains = [lesson.spoken.chain for lesson in lessons]
+    def _chains(self, answers: Sequence[Spoken]) -> Tensor:
+        chains = [answer.chain for answer in answers]
         assert all(chain is not None for chain in chains), "rollouts for the decoder keep their chains"
         return torch.from_numpy(np.stack([c for c in chains if c is not None])).to(self.model.device)
 
-    def _chain_values(self, lessons: Sequence[Lesson], batch: CompletionBatch) -> Tensor:
+    def _chain_values(self, answers: Sequence[Spoken], batch: CompletionBatch) -> Tensor:
         if not self.config.train_decoder:
-            return torch.zeros(len(lessons), device=self.model.device)
+            return torch.zeros(len(answers), device=self.model.device)
         with self.autocast():
-            return chain_logprobs(self.model, batch, self._chains(lessons), self.sde)
+            return chain_logprobs(self.model, batch, self._chains(answers), self.sde)
 
     def _supervised(self, batch: TrainingBatch) -> Tensor:
         """Supervised losses of everything that is being trained."""
@@ -233,16 +242,34 @@ def spread(values: Sequence[np.ndarray], completion_mask: Tensor) -> Tensor:
     return out
 
 
-def chosen_mask(batch: CompletionBatch, rows: Sequence[Spoken]) -> Tensor:
-    """(B, T) tokens that the policy chose itself and is to learn from."""
-    place = batch.completion_mask.long().cumsum(dim=1) - 1
-    limits = [(row.given, row.chosen, row.every) for row in rows]
-    first, stop, every = torch.tensor(limits, device=place.device).reshape(-1, 3, 1).unbind(1)
-    return batch.completion_mask & (place >= first) & (place < stop) & ((place - first) % every == 0)
+def rows_of(lessons: Sequence[Lesson]) -> list[list[int]]:
+    """Indices of lessons, those together that are of different tokens of one answer: it is computed once for them."""
+    rows: defaultdict[tuple, list[list[int]]] = defaultdict(list)
+    for index, lesson in enumerate(lessons):
+        beside = rows[id(lesson.spoken.sample), lesson.spoken.token_ids]
+        own = set(lesson.spoken.places)
+        free = (row for row in beside if all(own.isdisjoint(lessons[i].spoken.places) for i in row))
+        if (row := next(free, None)) is not None:
+            row.append(index)
+        else:
+            beside.append([index])
+    return [row for found in rows.values() for row in found]
+
+
+def token_weights(batch: CompletionBatch, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    """(B, T) weights of the tokens that the policy chose itself and is to learn from, and where those are."""
+    weights = torch.zeros(batch.completion_mask.shape, device=batch.completion_mask.device)
+    mask = torch.zeros_like(batch.completion_mask)
+    first = batch.completion_mask.int().argmax(dim=1)
+    for index, row in enumerate(rows):
+        for spoken, weight in row:
+            columns = first[index] + torch.tensor(spoken.places, dtype=torch.int64, device=first.device)
+            weights[index, columns], mask[index, columns] = weight, True
+    return weights, mask
 
 
 def _learnt_logprobs(spoken: Spoken) -> np.ndarray:
-    return spoken.logprobs[spoken.given : spoken.chosen : spoken.every]
+    return spoken.logprobs[list(spoken.places)]
 
 
 def entropy_estimate(lessons: Sequence[Lesson]) -> float:

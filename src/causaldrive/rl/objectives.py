@@ -1,7 +1,8 @@
 """Objectives over the tokens that a policy wrote: clipped GRPO, and the paper's softmax-weighted likelihood.
 
 Every tensor is (B, T) and aligned with the batch's input_ids: entry [b, i] belongs to token i of row b; `mask` marks
-the tokens that the policy chose. Advantages are (B,). Knows nothing of how rewards or log-probabilities were made.
+the tokens that the policy chose. Advantages and weights are (B, T), or (B, 1) where a row has one. Knows nothing of how
+rewards or log-probabilities were made.
 """
 
 from __future__ import annotations
@@ -61,12 +62,11 @@ def grpo(p: Logprobs, advantages: Tensor, bounds: Bounds, kl_weight: float) -> O
     the ratio corrects for every step taken since the text was written.
     """
     ratio = torch.where(p.mask, p.new - p.old, torch.zeros_like(p.new)).exp()
-    a = advantages[:, None]
     clipped = ratio.clamp(1 - bounds.low, 1 + bounds.high)
-    gain = torch.minimum(ratio * a, clipped * a)
+    gain = torch.minimum(ratio * advantages, clipped * advantages)
     kl = kl_to_reference(p)
     loss = token_mean(kl_weight * kl - gain, p.mask)
-    cut = (ratio * a > clipped * a) & p.mask
+    cut = (ratio * advantages > clipped * advantages) & p.mask
     return Objective(loss, token_mean(kl.detach(), p.mask).item(), token_mean(cut.float(), p.mask).item())
 
 
@@ -89,7 +89,5 @@ def softmax_likelihood(p: Logprobs, weights: Tensor, kl_weight: float) -> Object
     weights, which is likelihood of the policy's own text: no pull on average, but not exactly no gradient.
     """
     kl = kl_to_reference(p)
-    loss = token_mean(
-        -weights[:, None] * (torch.where(p.mask, p.new, torch.zeros_like(p.new)) - kl_weight * kl), p.mask
-    )
+    loss = token_mean(-weights * (torch.where(p.mask, p.new, torch.zeros_like(p.new)) - kl_weight * kl), p.mask)
     return Objective(loss, token_mean(kl.detach(), p.mask).item(), 0.0)

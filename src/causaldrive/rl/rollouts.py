@@ -42,16 +42,30 @@ class Spoken:
     given: int = 0  # how many of the first tokens were given and are not to be learnt from
     every: int = 1  # of those that follow, one in so many is to be learnt from
 
+    @property
+    def places(self) -> range:
+        """Of the tokens that are to be learnt from."""
+        return range(self.given, self.chosen, self.every)
+
 
 @dataclass(frozen=True)
 class Drawn:
     """Another answer at a decision, of the same words or of its own: all that was written, and where it leads."""
 
-    spoken: Spoken
+    spoken: Spoken  # words and path, of which the path is chosen and the words are given
     text: str
-    words: Spoken  # without the path
+    said: int  # how many tokens of its words the policy chose itself
     xy_in_rig_m: np.ndarray  # (64, 2)
     yaw_rad: np.ndarray  # (64,)
+
+    @property
+    def word_ids(self) -> tuple[int, ...]:
+        return self.spoken.token_ids[: self.spoken.given]
+
+    @property
+    def words(self) -> Spoken:
+        """The same answer where its words are what is to be learnt from."""
+        return replace(self.spoken, given=0, chosen=self.said)
 
     def of_axis(self, axis: int) -> Spoken:
         """What was spoken of acceleration (0) or of curvature (1): they take turns."""
@@ -148,12 +162,7 @@ def drawn_of(spoken: Spoken, plan: Plan) -> list[Drawn]:
                 given=len(other.token_ids),
             ),
             other.trace,
-            replace(
-                spoken,
-                token_ids=tuple(other.token_ids),
-                logprobs=np.asarray(other.logprobs, np.float32),
-                chosen=len(other.token_ids) - int(other.truncated),
-            ),
+            len(other.token_ids) - int(other.truncated),
             other.xyz_in_rig_m[:, :2],
             other.yaw_rad,
         )
