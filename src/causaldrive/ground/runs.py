@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
@@ -111,8 +112,14 @@ def _differences(old: dict, new: dict, head: str = "") -> Iterator[tuple[str, An
         before, now = old.get(name), new.get(name)
         if isinstance(before, dict) and isinstance(now, dict):
             yield from _differences(before, now, f"{head}{name}.")
-        elif before != now:
+        elif not _same(before, now):
             yield f"{head}{name}", before, now
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Equal, or one place written from its root and from here."""
+    places = isinstance(before, str) and isinstance(now, str) and os.sep in before and os.sep in now
+    return before == now or (places and Path(before).resolve() == Path(now).resolve())
 
 
 def to_json(value: Any) -> Any:
