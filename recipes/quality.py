@@ -4,9 +4,9 @@ Shows:   `--arms words`: students with and without reasoning, from one student t
          cause to be seen: minADE of six, clean drives, scene score, differences paired by seed. `--arms data`: the same
          student with 1, 3 and 10 tenths of the drives. `--arms size`: presets drawn from nothing, which learn to see
          first.
-Costs:   an arm of one seed is one training of the demo's length and one evaluation: about ten minutes on two cores at
-         --size 1 for `tiny`; `small` is for a GPU. With --data runs/demo the demo's drives, labels and eyes are used
-         as they are.
+Costs:   an arm of one seed is one training of the demo's length and one evaluation: the arms of a seed, side by side
+         on two cores, a quarter of an hour and more at --size 1 for `tiny`, some four times that for `mini`. With
+         --data runs/demo the demo's drives, labels and eyes are used as they are.
 Expect:  a printed table and runs/quality/quality-ARMS.json, written anew after every seed.
 
 Killed? Run it again: finished stages are not redone.

@@ -26,6 +26,6 @@ def kill_when(is_time: Callable[[], bool], code: str, words: Sequence[object], b
     deadline = time.monotonic() + PATIENCE_S
     while not is_time():
         assert process.poll() is None and time.monotonic() < deadline, "the process ended before it could be killed"
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two looks at what the other process has written
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL

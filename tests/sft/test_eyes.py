@@ -20,8 +20,6 @@ from causaldrive.sft.eyes import EyesConfig, open_pictures, run
 from causaldrive.sft.sight_heads import Eyes, crew_of, write_gradients
 from causaldrive.student import checkpoint
 
-SOURCE = Path(__file__).parents[2] / "src"
-
 
 def write_seen(root: Path, count: int) -> Path:
     """Drives whose picture is bright on the left where a car is, dark where none is."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +11,6 @@ from causaldrive.ground.errors import UserError
 from causaldrive.ground.runs import read_metrics
 from causaldrive.sft.stage import SftConfig, run
 from causaldrive.student import checkpoint
-
-SOURCE = Path(__file__).parents[2] / "src"
 
 
 def config_of(student, drives, out, **changes) -> SftConfig:

@@ -269,7 +269,8 @@ def token_weights(batch: CompletionBatch, rows: Sequence[Row]) -> tuple[Tensor, 
 
 
 def _learnt_logprobs(spoken: Spoken) -> np.ndarray:
-    return spoken.logprobs[list(spoken.places)]
+    places = spoken.places
+    return spoken.logprobs[places.start : places.stop : places.step]
 
 
 def entropy_estimate(lessons: Sequence[Lesson]) -> float:

@@ -58,11 +58,12 @@ def asking(config: StudentConfig, views: Sequence[CameraView], question: str) ->
     )
 
 
-def fixed_texts(config: StudentConfig, camera: str) -> list[str]:
-    """What our layout says in every prompt around one camera's images and the history, in the longest pieces.
+def fixed_texts(config: StudentConfig) -> list[str]:
+    """What our layout says in every prompt around the first camera's images and the history, in the longest pieces.
 
     Each ends in a control mark or holds one, so that it cannot stand in anybody's plain text.
     """
+    camera = next(iter(config.frames().camera_names), "front")
     first, *later = (f" {moment} s {special('vision_start')}" for moment in config.frames().moments())
     answers = [f"{text}<|im_end|>\n<|im_start|>assistant\n" for text in
                (config.reason_instruction, config.drive_instruction)]  # fmt: skip

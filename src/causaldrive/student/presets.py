@@ -137,7 +137,7 @@ def _from_size(
     text_vocab_size = len(tokenizer) - len(tokenizer.get_added_vocab())
     frames = dataclasses.replace(FrameSettings(), **changes.pop("frames", {}))
     prompt = StudentConfig(frames_cfg=dataclasses.asdict(frames), **{n: changes[n] for n in _PROMPT if n in changes})
-    add_phrases(tokenizer, fixed_texts(prompt, *(frames.camera_names[:1] or ("front",))))
+    add_phrases(tokenizer, fixed_texts(prompt))
     base_size = len(tokenizer)
     ids = extend_tokenizer(tokenizer, future_bins, history_bins)
     tokens = TrajectoryTokenSettings.corrected(
