@@ -109,6 +109,7 @@ def _kill_after_first_round(student: Path, out: Path) -> None:
     ({"group_size": 1}, "--group-size is 1, at least 2 drives to compare expected"),
     ({"own_words": True}, "--own-words is True, nothing without --paths expected"),
     ({"try_paths_s": 3.0}, "--try-paths-s is 3.0, nothing without --paths expected"),
+    ({"dagger_weight": -1.0}, "--dagger-weight is -1.0, 0 or more expected"),
     ({"learning_rate": 0.0}, "--learning-rate is 0.0"),
     ({"decision_limit_s": 0.0}, "--decision-limit-s is 0.0, a number above 0"),
     ({"latency_s": 0.7}, "--latency-s is 0.7, from 0 to --decision-every-s"),

@@ -1,4 +1,4 @@
-"""Trials of paths: where they lead, that harm is noted, and that the drive itself notices nothing of them."""
+"""Trials of paths and the expert asked on the way: where they lead, and that the drive itself notices nothing."""
 
 from __future__ import annotations
 
@@ -67,3 +67,32 @@ def test_a_drive_with_trials_is_the_drive_without_also_with_traffic_by_sumo():
 
 def test_the_same_trial_ends_the_same():
     assert outcomes(LEAD) == outcomes(LEAD)
+
+
+# --- the expert asked at every decision ------------------------------------------------------------------------------
+
+
+def asked(spec: SceneSpec, plan=ways, ask: bool = True) -> EpisodeResult:
+    worker = Worker(replace(BLIND, show_expert=ask))
+    reply = worker.start(0, spec)
+    while isinstance(reply, Observation):
+        reply = worker.advance(0, plan(reply))
+    return finished(reply)
+
+
+def test_the_expert_shows_the_way_back_to_a_car_that_leaves_its_lane():
+    found = asked(CLEAR, lambda seen: arc_plan(seen.speed_mps, 0.0, 0.02)).decisions
+    away = [one for one in found if one.shown is not None and abs(one.shown.lane_offset_m[0]) > 0.4]
+    assert away
+    for one in away:
+        assert one.shown is not None and one.shown.xy_in_rig_m.shape == (64, 2) and one.shown.yaw_rad.shape == (64,)
+        assert abs(one.shown.lane_offset_m[-1]) < 0.2 < abs(one.shown.lane_offset_m[0])
+        assert abs(one.lane_offset_m[-1]) > 1.0  # the car's own plan leads further away
+
+
+def test_a_drive_with_the_expert_asked_is_the_drive_without_also_with_traffic_by_sumo():
+    for spec in (LEAD, ROUNDABOUT):
+        with_expert, plain = asked(spec), asked(spec, ask=False)
+        assert same_drive(with_expert, plain)
+        assert all(one.shown is None for one in plain.decisions)
+        assert all(one.shown is not None for one in with_expert.decisions)

@@ -78,6 +78,13 @@ def name_causes(history: Sequence[WorldState], context: SceneContext, t0_us: int
     return explain(history, context)
 
 
+def trace_of(explanation: Explanation) -> str:
+    """What the expert says of a moment of a world whose every cause is known."""
+    fitted = _fitted(explanation)
+    causes = tuple(_cause(factor) for factor in fitted.factors)
+    return compose(fitted.longitudinal, fitted.lateral, fitted.direction, causes)
+
+
 def _fitted(explanation: Explanation) -> Fitted:
     lateral = explanation.lateral
     direction = explanation.direction if lateral in DIRECTED_LATERAL else None

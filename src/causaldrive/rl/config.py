@@ -55,13 +55,14 @@ class RlConfig:
     reasoning_weight: float = 0.5  # of the reasoning advantage
     consistency_weight: float = 1.0  # of the consistency advantage
     balance: float = 1.0  # lift of rare true decisions: 0 as driven, 1 all classes count alike
+    dagger_weight: float = 0.0  # of what the expert would say and do at the places the drives came to; 0: not asked
     anchor_recordings: Path | None = None  # recordings of an optional supervised anchor
     anchor_labels: Path | None = None  # its labels
     anchor_frames: Path | None = None  # its decoded frames, as `sft --frames-cache` keeps them
-    anchor_bin_spread: float = 0.0  # bins over which the target of a trajectory token is spread, as in `sft`
-    anchor_fade_s: float = 0.0  # trajectory tokens of the anchor count less the further ahead, as in `sft`
+    anchor_bin_spread: float = 0.0  # bins over which the target of a trajectory token is spread, as in `sft`, here too
+    anchor_fade_s: float = 0.0  # trajectory tokens of anchor and expert count less the further ahead, as in `sft`
     anchor_weight: float = 0.5  # of the anchor's losses
-    anchor_batch: int = 8  # anchor samples an optimizer step
+    anchor_batch: int = 8  # samples of the anchor, and of the expert, an optimizer step
     probe_scenes: int = 12  # scenes driven before and after with evaluation settings, for the report; 0: none
     seed: int = 0  # of everything random
     engine: str = "local"  # where rollouts are made
@@ -81,7 +82,8 @@ class RlConfig:
             self._expect(name, getattr(self, name) > 0, "a number above 0")
         for name in ("noise_temperature", "clip_low", "clip_high", "decoder_clip", "kl_weight", "drive_weight",
                      "reasoning_weight", "consistency_weight", "balance", "anchor_weight", "anchor_bin_spread",
-                     "anchor_fade_s", "probe_scenes", "sde_noise", "seed", "paths", "try_paths_s"):  # fmt: skip
+                     "anchor_fade_s", "dagger_weight", "probe_scenes", "sde_noise", "seed", "paths",
+                     "try_paths_s"):  # fmt: skip
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         compared = self.paths >= 2 and self.mode == "tokens" and not self.train_decoder
         self._expect("paths", compared or not self.paths, "0, or with --mode tokens alone at least 2 to compare,")

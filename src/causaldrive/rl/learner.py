@@ -1,6 +1,7 @@
 """One round of learning: lessons in, changed weights out.
 
     loss = objective(words) [+ objective(decoder's chains)] [+ anchor_weight (supervised losses)]
+         [+ dagger_weight (supervised losses on the expert's answers)]
 
 Ratios start from the sampler's own log-probabilities. The reference of the KL term is the student that the run
 started from. Reads lessons; changes the model in place. Knows nothing of worlds, rewards or files.
@@ -22,12 +23,14 @@ from torch import Tensor
 from causaldrive.ground.errors import UserError
 from causaldrive.rl.advantages import Lesson
 from causaldrive.rl.config import RlConfig
+from causaldrive.rl.dagger import ShownAnswer
 from causaldrive.rl.decoder import chain_logprobs
 from causaldrive.rl.flow_sde import sde_steps
 from causaldrive.rl.objectives import Bounds, Logprobs, Objective, grpo, softmax_likelihood, softmax_weights
 from causaldrive.rl.parts import choose_parts, copy_of, learnt
 from causaldrive.rl.rollouts import Spoken
 from causaldrive.rl.speech import Below, below_last_layer, speech_logprobs
+from causaldrive.sft.order import SampleOrder
 from causaldrive.sft.state import TrainState
 from causaldrive.student.batches import CompletionBatch, TrainingBatch
 from causaldrive.student.model import CausalDriveModel
@@ -53,6 +56,15 @@ class Minibatch:
     chain_reference: Tensor  # (B,)
 
 
+@dataclass(frozen=True)
+class Supervisor:
+    """Answers to imitate: a batch of them for each optimizer step of a round."""
+
+    name: str
+    weight: float
+    batch: Anchor
+
+
 class Learner:
     """The model with its optimizer and the reference it must not stray from."""
 
@@ -70,16 +82,19 @@ class Learner:
         self.decoder_bounds = Bounds(config.decoder_clip, config.decoder_clip)
         self.sde = sde_steps(config.flow_steps, config.sde_noise)
 
-    def learn(self, lessons: Sequence[Lesson]) -> dict[str, float]:
-        """One round; returns means to log. Raises UserError when a loss is not a number."""
+    def learn(self, lessons: Sequence[Lesson], shown: Sequence[ShownAnswer] = ()) -> dict[str, float]:
+        """One round; returns means to log. `shown` is learnt from beside the lessons where `dagger_weight` is above 0.
+        Raises UserError when a loss is not a number."""
         self.model.eval()  # no dropout anywhere: the sampler had none
-        minibatches = self.prepare(lessons)
+        supervisors, minibatches = self._supervisors(shown), [*self.prepare(lessons)]
+        if not minibatches and supervisors:  # rewards that teach nothing, or that count nothing: imitation alone
+            minibatches = [None] * math.ceil(len(shown) / self.config.anchor_batch)
         found: list[dict[str, float]] = []
         steps = self.config.epochs * max(len(minibatches), 1)
         for _ in range(self.config.epochs):
             for index in torch.randperm(len(minibatches), generator=self.state.generator).tolist():
                 self._set_rate(self.state.step + len(found) / steps)
-                found.append(self._step(minibatches[index], self.state.step * 10_000 + len(found)))
+                found.append(self._step(minibatches[index], len(found), supervisors))
         self.state.step += 1
         keys = found[0] if found else ("loss", "kl", "clip_fraction", "grad_norm")
         return {key: float(np.mean([row[key] for row in found])) if found else 0.0 for key in keys} | {
@@ -163,17 +178,34 @@ class Learner:
         finally:
             _write(own, self.model)
 
-    def _step(self, part: Minibatch, number: int) -> dict[str, float]:
+    def _supervisors(self, shown: Sequence[ShownAnswer]) -> list[Supervisor]:
+        """Whose answers are learnt beside the lessons of this round."""
+        c, done, found = self.config, self.state.step, []
+        if (anchor := self.anchor) is not None:
+            found.append(Supervisor("anchor", c.anchor_weight, lambda number: anchor(done * 10_000 + number)))
+        if shown and c.dagger_weight:
+            order = SampleOrder([answer.decision_class for answer in shown], c.seed + done)
+
+            def batch(number: int) -> TrainingBatch:
+                chosen = [shown[i] for i in order.batch(number, c.anchor_batch)]
+                return self.processor.training([one.sample for one in chosen], [one.trace for one in chosen])
+
+            found.append(Supervisor("dagger", c.dagger_weight, batch))
+        return found
+
+    def _step(self, part: Minibatch | None, number: int, supervisors: Sequence[Supervisor]) -> dict[str, float]:
         self.state.optimizer.zero_grad(set_to_none=True)
-        loss, stats = self._loss(part)
-        if self.anchor is not None:
-            supervised = self._supervised(self.anchor(number))
-            loss = loss + self.config.anchor_weight * supervised
-            stats["anchor_loss"] = supervised.item()
+        nothing = torch.zeros((), device=self.model.device), {"kl": 0.0, "clip_fraction": 0.0}
+        loss, stats = self._loss(part) if part else nothing
+        for supervisor in supervisors:
+            supervised = self._supervised(supervisor.batch(number))
+            loss = loss + supervisor.weight * supervised
+            stats[f"{supervisor.name}_loss"] = supervised.item()
         if not math.isfinite(loss.item()):
-            scenes = sorted({answer.sample.recording_id for answer in part.answers})
+            scenes = sorted({answer.sample.recording_id for answer in part.answers}) if part else []
+            where = f" on scenes {', '.join(scenes[:4])}" if scenes else ""
             raise UserError(
-                f"rl: the loss of round {self.state.step} is {loss.item()} on scenes {', '.join(scenes[:4])}; a finite "
+                f"rl: the loss of round {self.state.step} is {loss.item()}{where}; a finite "
                 "one expected, so lower --learning-rate; the same command then needs another --out."
             )
         loss.backward()

@@ -20,6 +20,7 @@ from causaldrive.ground.progress import Meter
 from causaldrive.ground.runs import Run
 from causaldrive.rl.advantages import Judged, Weights, judge_rollouts, lessons_of, path_lessons, word_lessons
 from causaldrive.rl.config import RlConfig
+from causaldrive.rl.dagger import shown_answers
 from causaldrive.rl.decoder import SdePolicy
 from causaldrive.rl.engines import Engine
 from causaldrive.rl.learner import Learner
@@ -69,10 +70,12 @@ class ClosedLoop:
         _refuse_dumb(row, iteration, self.config.student)
         lessons, paths = lessons_of(judged, self.weights), path_lessons(judged, self.weights)
         words = word_lessons(judged, self.weights)
-        learnt = self.learner.learn([*lessons.rows, *words.rows, *paths.rows])
+        shown = shown_answers(judged)
+        learnt = self.learner.learn([*lessons.rows, *words.rows, *paths.rows], shown)
         seconds = {"seconds_driving": driven - started, "seconds_learning": time.perf_counter() - driven}
         counts = {"lessons": len(lessons.rows), "without_variance": lessons.without_variance}
-        return row | counts | {"word_lessons": len(words.rows), "path_lessons": len(paths.rows)} | learnt | seconds
+        counts |= {"word_lessons": len(words.rows), "path_lessons": len(paths.rows), "shown": len(shown)}
+        return row | counts | learnt | seconds
 
     def _drive(self, iteration: int) -> list[Rollout]:
         c = self.config

@@ -25,6 +25,8 @@ _DRIVING = {"scene_score": "scene score", "clean": "clean drives", "progress": "
 _LEARNING = {"kl": "KL to the start, nats a token", "clip_fraction": "share of tokens clipped",
              "entropy": "entropy, nats a token", "grad_norm": "gradient norm",
              "lessons": "decisions learnt from", "without_variance": "decisions without variance"}  # fmt: skip
+_SUPERVISED = {"anchor_loss": "loss on the anchor", "dagger_loss": "loss on the expert's answers",
+               "shown": "places with an expert's answer"}  # fmt: skip
 _LOWER_IS_BETTER = ("unreadable", "at_fault_collision", "off_road", "rule_breaking")
 _EXAMPLE_SCENES = 4
 
@@ -41,6 +43,7 @@ def card_text(config: RlConfig, metrics: Sequence[dict[str, Any]]) -> str:
         f"seeds {config.first_seed} to {config.first_seed + config.scene_count - 1}\n"
         f"- weights: drive {config.drive_weight:g}, reasoning {config.reasoning_weight:g}, consistency "
         f"{config.consistency_weight:g}, balance {config.balance:g}; KL {config.kl_weight:g}; "
+        f"the expert's answers where it drove {config.dagger_weight:g}; "
         f"learning rate {config.learning_rate:g}, seed {config.seed}\n"
         f"- means of the last round (sampled at temperature {config.temperature:g}): {values}\n"
     )
@@ -93,6 +96,11 @@ def _rewards(config: RlConfig, metrics: Sequence[dict[str, Any]]) -> Section:
         text += (
             f" Each is driven {config.try_paths_s:g} s in a branch of the world and compared by where it leads: how "
             "far from the expert's way from there, and to what harm."
+        )
+    if config.dagger_weight:
+        text += (
+            f" Beside the rewards, what the expert says and does from the places that these drives came to is imitated, "
+            f"with weight {config.dagger_weight:g}."
         )
     shown = _REWARDS | (_OUTCOMES if all(name in row for row in metrics for name in _OUTCOMES) else {})
     return Section("Rewards", [text, _figure(metrics, shown, f"Sampled at temperature {config.temperature:g}.")])
@@ -161,4 +169,5 @@ def _learning(metrics: Sequence[dict[str, Any]]) -> Section:
         f"{sum(row['tokens'] for row in metrics):,} tokens and {sum(row['lessons'] for row in metrics):,} decisions in "
         f"{steps:,} optimizer steps; {seconds['driving']:.0f} s of driving, {seconds['learning']:.0f} s of learning."
     )
-    return Section("Learning", [text, _figure(metrics, _LEARNING, "Means over a round.")])
+    supervised = {name: title for name, title in _SUPERVISED.items() if all(row.get(name) for row in metrics)}
+    return Section("Learning", [text, _figure(metrics, _LEARNING | supervised, "Means over a round.")])

@@ -23,7 +23,7 @@ from causaldrive.ground.words import STEP_S
 from causaldrive.label.consistency import LIMITS, PlannedMotion, judge
 from causaldrive.label.trace import ParsedTrace, parse
 from causaldrive.rl.rollouts import Drawn
-from causaldrive.worlds.episode import WARM_UP_S, DecisionRecord, EpisodeResult, Plan, plan_speeds
+from causaldrive.worlds.episode import WARM_UP_S, DecisionRecord, EpisodeResult, Plan, Shown, plan_speeds
 from causaldrive.worlds.expert import Explanation
 from causaldrive.worlds.scoring import Event, Score, comfort
 
@@ -172,6 +172,12 @@ def motion_of(decision: DecisionRecord) -> PlannedMotion:
     """The plan of a decision step as label.consistency reads it: 1 + 64 frames."""
     path = (decision.xy_in_rig_m, decision.yaw_rad, decision.lane_offset_m)
     return _motion(decision.speeds_mps, *path, decision.joins)
+
+
+def motion_shown(decision: DecisionRecord, shown: Shown) -> PlannedMotion:
+    """The same of the expert's way from there."""
+    speeds = plan_speeds(Plan(shown.xy_in_rig_m, shown.yaw_rad), float(decision.speeds_mps[0]))
+    return _motion(speeds, shown.xy_in_rig_m, shown.yaw_rad, shown.lane_offset_m, decision.joins)
 
 
 def path_rewards(decision: DecisionRecord, drawn: Sequence[Drawn]) -> np.ndarray:

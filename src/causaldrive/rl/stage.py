@@ -38,7 +38,7 @@ def run(config: RlConfig) -> None:
         learner = Learner(model, processor, config, _anchor(config, model.config, processor))
         settings = replace(drive_settings_of(model.config, config.duration_s, config.decision_every_s),
                            decision_limit_s=config.decision_limit_s, latency_s=config.latency_s,
-                           try_paths_s=config.try_paths_s)  # fmt: skip
+                           try_paths_s=config.try_paths_s, show_expert=config.dagger_weight > 0)  # fmt: skip
         engine = open_engine(config.engine, settings, config.workers, config.batch)
         try:
             ClosedLoop(config, learner, engine, specs, found).fit()

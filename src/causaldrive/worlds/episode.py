@@ -17,6 +17,7 @@ import numpy as np
 from causaldrive.clips.geometry import from_frame, project_on_polyline, to_frame, wrap_angle
 from causaldrive.ground.errors import UserError
 from causaldrive.ground.words import FUTURE_STEPS, HISTORY_STEPS, STEP_S
+from causaldrive.worlds.counterfactual import expert_branch
 from causaldrive.worlds.expert import Explanation, explain
 from causaldrive.worlds.expert_turns import joins_at
 from causaldrive.worlds.path_trials import Outcome, try_paths
@@ -61,6 +62,7 @@ class DriveSettings:
     latency_s: float = 0.0  # a plan is driven this long after what it was made from was seen; the one before goes on
     reactive_log: bool = False  # in a replayed log the others brake for the ego; False: they follow the log by time
     try_paths_s: float = 0.0  # the other paths of a plan are driven this long, each in a branch; 0: not at all
+    show_expert: bool = False  # note at every decision step where the expert would drive from there
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.latency_s <= self.decision_every_s:
@@ -136,6 +138,15 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True)
+class Shown:
+    """Where the expert, who knows everything, would drive from a decision step."""
+
+    xy_in_rig_m: np.ndarray  # (64, 2)
+    yaw_rad: np.ndarray  # (64,)
+    lane_offset_m: np.ndarray  # (65,) lateral offset from the route now and along the way, left positive
+
+
+@dataclass(frozen=True)
 class DecisionRecord:
     """One decision step as it was driven."""
 
@@ -151,6 +162,7 @@ class DecisionRecord:
     samples_lane_offset_m: np.ndarray | None = None  # (K, 65), as `lane_offset_m`
     joins: bool = False  # the route joins or leaves a road close ahead
     outcomes: list[Outcome] | None = None  # (K - 1) of the further samples, where they are tried
+    shown: Shown | None = None  # where the expert is asked, and the world goes on for long enough
 
 
 @dataclass
@@ -273,7 +285,7 @@ class Episode:
         where = (plan.xy_in_rig_m, plan.yaw_rad, driven, samples, offsets)
         joins, _ = joins_at(self.world.context, ego)
         head = (self.tick, self.world.state.t_us, plan.text, truth, speeds)
-        self.decisions.append(DecisionRecord(*head, *where, joins, self._outcomes(plan)))
+        self.decisions.append(DecisionRecord(*head, *where, joins, self._outcomes(plan), self._shown()))
 
     def _outcomes(self, plan: Plan) -> list[Outcome] | None:
         """Where the further samples lead; None where they are not tried."""
@@ -285,6 +297,22 @@ class Episode:
         where = (ego.xy_in_local_m, ego.yaw_rad, ego.speed_mps, self.settings.track)
         paths = [PlanFollower(other, *where).control for other in others]
         return try_paths(self.world, self.scorer, paths, self.settings.try_paths_s)
+
+    def _shown(self) -> Shown | None:
+        """The expert's way from here, driven in a branch; None where it is not asked or the world ends before."""
+        if not self.settings.show_expert:
+            return None
+        saved = self.world.snapshot()
+        try:
+            ways = [state.ego for state in expert_branch(self.world).states]
+        finally:
+            self.world.restore(saved)
+        if len(ways) <= FUTURE_STEPS:
+            return None
+        now = ways[0]
+        xy = to_frame(np.array([e.xy_in_local_m for e in ways[1:]]), now.xy_in_local_m, now.yaw_rad)
+        yaw = wrap_angle(np.array([e.yaw_rad for e in ways[1:]]) - now.yaw_rad)
+        return Shown(xy, yaw, self._lane_offset(xy))
 
     def _lane_offset(self, xy_in_rig_m: np.ndarray) -> np.ndarray:
         """(65,) lateral offset from the route now and along a path (64, 2)."""
