@@ -6,6 +6,7 @@ A red picture means stopping for a red light, a blue one a clear road. Same type
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from causaldrive.worlds.episode import (
     EpisodeResult,
     Observation,
     Plan,
+    Shown,
     plan_speeds,
 )
 from causaldrive.worlds.explanation import Explanation, Factor
@@ -110,7 +112,8 @@ class ToyDrive:
         if problem is not None or isinstance(plan, Exception):
             return EpisodeResult(self.spec, self.states, self.decisions, [], None, str(problem), "failure")
         start, tick = self.states[-1].ego, len(self.states) - 1
-        self.decisions.append(decision(tick, plan, start.speed_mps, plan.text, STOP if self.red else GO))
+        made = decision(tick, plan, start.speed_mps, plan.text, STOP if self.red else GO)
+        self.decisions.append(replace(made, shown=self._shown(start.speed_mps)))
         steps = np.clip(np.diff(plan.xy_in_rig_m[:5, 0], prepend=0.0), 0.0, 2.0)
         for metres in steps:
             before = self.states[-1].ego
@@ -119,6 +122,10 @@ class ToyDrive:
             return self.observe()
         score = score_drive([], self.states[round(WARM_UP_S * 10) :], ROUTE_XY_M, START_MPS * 4)
         return EpisodeResult(self.spec, self.states, self.decisions, [], score)
+
+    def _shown(self, speed_mps: float) -> Shown | None:
+        way = straight_plan(speed_mps, -3.0 if self.red else 0.0)
+        return Shown(way.xy_in_rig_m, way.yaw_rad, np.zeros(65)) if self.settings.show_expert else None
 
 
 class ToyPool:

@@ -38,6 +38,16 @@ def test_it_learns_what_is_true(student, tmp_path):
     assert probe(out, "after")["unreadable"] <= 0.1
 
 
+def test_it_learns_of_the_expert_where_it_drove_when_no_reward_counts(student, tmp_path):
+    out = tmp_path / "out"
+    run(config_of(student, out, iterations=8, scenes_per_iteration=4, probe_scenes=8, learning_rate=3e-3, epochs=2,
+                  drive_weight=0.0, reasoning_weight=0.0, consistency_weight=0.0, dagger_weight=1.0))  # fmt: skip
+    rows = read_metrics(out)
+    assert all(row["lessons"] == 0 < row["shown"] for row in rows) and rows[-1]["dagger_loss"] < rows[0]["dagger_loss"]
+    assert probe(out, "after")["reward_reasoning"] > probe(out, "before")["reward_reasoning"] + 0.1
+    assert "imitated, with weight 1" in (out / "report.html").read_text()
+
+
 def test_a_run_leaves_a_checkpoint_and_a_page(student, tmp_path):
     out = tmp_path / "out"
     run(config_of(student, out, families=("red_light",)))

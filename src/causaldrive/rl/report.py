@@ -99,8 +99,8 @@ def _rewards(config: RlConfig, metrics: Sequence[dict[str, Any]]) -> Section:
         )
     if config.dagger_weight:
         text += (
-            f" Beside the rewards, what the expert says and does from the places that these drives came to is imitated, "
-            f"with weight {config.dagger_weight:g}."
+            f" Beside the rewards, what the expert says and does from the places that these drives came to is "
+            f"imitated, with weight {config.dagger_weight:g}."
         )
     shown = _REWARDS | (_OUTCOMES if all(name in row for row in metrics for name in _OUTCOMES) else {})
     return Section("Rewards", [text, _figure(metrics, shown, f"Sampled at temperature {config.temperature:g}.")])
