@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from label_drives import motion_of, path, speeds, swerve, yaws
 
 from causaldrive.ground.errors import UserError
-from causaldrive.ground.words import LATERAL_DECISIONS, LONGITUDINAL_DECISIONS
-from causaldrive.label.consistency import PlannedMotion, judge, motion_of_plan
+from causaldrive.ground.words import LATERAL_DECISIONS, LONGITUDINAL_DECISIONS, STEP_S
+from causaldrive.label.consistency import PlannedMotion, deciding_s, judge, motion_of_plan
 from causaldrive.label.trace import ParsedTrace, parse
 
 CRUISE = speeds(10, (0, 7))
@@ -191,3 +191,27 @@ def test_a_plan_along_a_curved_route_keeps_the_lane(curvature, offset):
     np.testing.assert_allclose(motion.lane_offset_m, -offset, atol=0.05)
     np.testing.assert_allclose(motion.speed_mps, 10.0, atol=0.05)
     assert judge(parse("Keep the speed and the lane because the road is clear."), motion).consistent
+
+
+@given(
+    along=st.sampled_from(LONGITUDINAL_DECISIONS), aside=st.sampled_from(LATERAL_DECISIONS),
+    seed=st.integers(0, 10_000), joins=st.booleans(),
+)  # fmt: skip
+def test_what_is_planned_beyond_the_deciding_time_makes_no_difference(along, aside, seed, joins):
+    text = ParsedTrace(along, aside, "left", ())
+    rng = np.random.default_rng(seed)
+    motion = replace(
+        motion_of(np.abs(8 + rng.normal(0, 0.5, 65).cumsum()), rng.normal(0, 0.1, 65).cumsum()), joins=joins
+    )
+    along_s, aside_s = deciding_s(text)
+    speed, offset = motion.speed_mps.copy(), motion.lane_offset_m.copy()
+    speed[round(along_s / STEP_S) + 1 :] += 5.0
+    offset[round(aside_s / STEP_S) + 1 :] += 5.0
+    assert judge(text, replace(motion, speed_mps=speed)).longitudinal == judge(text, motion).longitudinal
+    assert judge(text, replace(motion, lane_offset_m=offset)).lateral == judge(text, motion).lateral
+
+
+def test_a_text_that_says_nothing_is_judged_by_nothing_and_a_turn_by_the_whole_way():
+    assert deciding_s(ParsedTrace(None, None, None, ())) == (0.0, 0.0)
+    assert deciding_s(ParsedTrace("yield", "turn", "left", ())) == (4.0, pytest.approx(6.4))
+    assert deciding_s(ParsedTrace("yield", "lane_keeping", None, ())) == (4.0, 3.0)

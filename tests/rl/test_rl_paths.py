@@ -69,6 +69,20 @@ def test_the_path_that_keeps_to_the_words_gains_the_other_loses_in_what_it_says_
     assert doubled[0].advantage == pytest.approx(2 * found[0].advantage)
 
 
+def test_of_a_path_only_what_the_words_are_judged_by_answers_for_it():
+    whole = replace(drawn(1.5).spoken, token_ids=tuple(range(2 + 128)), logprobs=np.zeros(130, np.float32), chosen=130)
+    ahead = [replace(drawn(offset), spoken=whole) for offset in (0.0, 1.5)]
+    one = judged(0.0, 1.5)
+    one.rollout.drawn[0] = ahead
+    along, aside = (ahead[0].of_axis(axis, seconds).places for axis, seconds in ((0, 4.0), (1, 3.0)))
+    assert list(along) == list(range(2, 82, 2)) and list(aside) == list(range(3, 62, 2))  # 40 and 30 steps
+    assert [row.spoken.places for row in path_lessons([one], ONLY_PATHS).rows] == [aside] * 2
+    judgeless = replace(one.decision, outcomes=[Outcome(0.1, 0.1, ()), Outcome(0.1, 0.9, ())])
+    assert one.rollout.result is not None
+    one.rollout.result.decisions[0] = judgeless  # tried: the whole path is
+    assert [row.spoken.places for row in path_lessons([one], ONLY_PATHS).rows] == [range(3, 130, 2)] * 2
+
+
 def test_paths_that_are_all_alike_teach_nothing_and_are_counted():
     found = path_lessons([judged(0.0, 0.1), judged(2.0, 2.2)], ONLY_PATHS)
     assert found.rows == [] and found.without_variance == 8

@@ -125,6 +125,14 @@ def judge(parsed: ParsedTrace, motion: PlannedMotion, limits: Limits = LIMITS) -
     return Consistency(longitudinal, lateral, longitudinal is True and lateral is True)
 
 
+def deciding_s(parsed: ParsedTrace, limits: Limits = LIMITS) -> tuple[float, float]:
+    """(longitudinal, lateral) seconds ahead that `judge` looks at where the route is known, nothing where the text does
+    not speak of the axis: what is planned beyond them makes no difference to it."""
+    lateral = {None: 0.0, "lane_keeping": limits.keep_s, "turn": FUTURE_STEPS * STEP_S}
+    along_s = 0.0 if parsed.longitudinal is None else limits.horizon_s
+    return along_s, lateral.get(parsed.lateral, limits.nudge_horizon_s)
+
+
 class SpeedProfile:
     """Drops and rises of one speed profile."""
 

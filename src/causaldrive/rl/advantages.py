@@ -21,6 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
+from causaldrive.label.consistency import deciding_s
 from causaldrive.label.trace import parse
 from causaldrive.rl.rewards import (
     REWARDS,
@@ -166,19 +167,26 @@ def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
     All of them were drawn from one place, so nothing but the answer can make the difference. Outcomes are compared
     where paths were tried, among those whose words are right. Tokens of acceleration answer for the longitudinal axis
     and those of curvature for the lateral one: rewarded for the whole, a path keeps to its lane by not getting far.
+    Those beyond the time that the words are judged by answer for nothing; blamed with the rest they are but noise.
     """
     lift = balancing([one.truth_class for one in judged], weights.balance)
     rows, dumb = [], 0
     for one, b in zip(judged, lift, strict=True):
         drawn = one.drawn
         kept_word, outcome = path_rewards(one.decision, drawn), outcome_rewards(one.decision, drawn)
+        tried = one.decision.outcomes is not None
         for axis in range(kept_word.shape[1]):
             group = (one.rollout.job.scene, one.index, one.rollout.job.member, axis)
             found = weights.consistency * _compare(kept_word[:, axis]) + weights.drive * _compare(outcome[:, axis])
-            taught = _taught([path.of_axis(axis) for path in drawn], b * found, group)
+            taught = _taught([_deciding(path, axis, tried) for path in drawn], b * found, group)
             rows += taught
             dumb += len(drawn) - len(taught)
     return Lessons(rows, dumb)
+
+
+def _deciding(path: Drawn, axis: int, tried: bool) -> Spoken:
+    """The tokens of an axis on which the comparison can depend."""
+    return path.of_axis(axis) if tried else path.of_axis(axis, deciding_s(parse(path.text))[axis])
 
 
 def _compare(rewards: np.ndarray) -> np.ndarray:

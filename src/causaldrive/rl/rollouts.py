@@ -15,6 +15,7 @@ import numpy as np
 
 from causaldrive.clips.types import Sample
 from causaldrive.ground.progress import Meter
+from causaldrive.ground.words import FUTURE_STEPS, STEP_S
 from causaldrive.rl.policy import StudentPolicy, sample_of
 from causaldrive.student.generate import Generated
 from causaldrive.worlds.episode import EpisodeResult, Observation, Plan, Spec
@@ -67,9 +68,11 @@ class Drawn:
         """The same answer where its words are what is to be learnt from."""
         return replace(self.spoken, given=0, chosen=self.said)
 
-    def of_axis(self, axis: int) -> Spoken:
-        """What was spoken of acceleration (0) or of curvature (1): they take turns."""
-        return replace(self.spoken, given=self.spoken.given + axis, every=2)
+    def of_axis(self, axis: int, until_s: float = FUTURE_STEPS * STEP_S) -> Spoken:
+        """What was spoken of acceleration (0) or of curvature (1) up to then: they take turns, a pair a step."""
+        spoken = self.spoken
+        last = spoken.given + 2 * round(until_s / STEP_S)
+        return replace(spoken, given=spoken.given + axis, chosen=min(spoken.chosen, last), every=2)
 
 
 @dataclass
