@@ -92,12 +92,14 @@ def main() -> None:
     parser.add_argument("--student", type=Path, default=Path("runs/demo/sft-coc/checkpoint"))
     parser.add_argument("--scenes", type=int, default=24)
     parser.add_argument("--paths", type=int, default=3)
+    parser.add_argument("--coherence", type=float, default=0.0, help="of the paths' tokens")
     parser.add_argument("--first-seed", type=int, default=520_000)
     parser.add_argument("--out", type=Path, default=Path("docs/results/rl_noise.json"))
     options = parser.parse_args()
     config = RlConfig(options.student, Path("runs/rl_noise"), mode="tokens", paths=options.paths, own_words=True,
-                      group_size=2, iterations=1, scenes_per_iteration=options.scenes, probe_scenes=0,
-                      first_seed=options.first_seed, kl_weight=0.0)  # fmt: skip
+                      path_coherence=options.coherence, group_size=2, iterations=1,
+                      scenes_per_iteration=options.scenes, probe_scenes=0, first_seed=options.first_seed,
+                      kl_weight=0.0)  # fmt: skip
     config.validate()
     learner, judged = driven(config)
     learner.model.eval()
@@ -106,7 +108,8 @@ def main() -> None:
     for name, row in found.items():
         needed = "none seen" if row["scenes_needed"] is None else f"{row['scenes_needed']:.0f}"
         print(f"{name:28s}{row['lessons']:8d}{row['signal']:12.3g}{row['noise']:12.3g}{needed:>16s}")
-    write_json(options.out, {"paths": options.paths, "first_seed": options.first_seed, "kinds": found})
+    asked = {"paths": options.paths, "coherence": options.coherence, "first_seed": options.first_seed}
+    write_json(options.out, {**asked, "kinds": found})
 
 
 if __name__ == "__main__":

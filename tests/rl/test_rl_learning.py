@@ -72,6 +72,13 @@ def judged(rollouts):
     return judge_rollouts(rollouts, 0.5, 8.0)
 
 
+def test_a_scene_driven_once_teaches_words_and_nothing_of_driving():
+    alone = lessons_of(judged([rollout(0, 0, 8.0, [SENTENCES[1], SENTENCES[0]])]), ALL)
+    words = lessons_of(judged([rollout(0, 0, 8.0, [SENTENCES[1], SENTENCES[0]])]), Weights(0.0, 1.0, 0.0))
+    assert [row.advantage for row in alone.rows] == [row.advantage for row in words.rows] != []
+    assert lessons_of(judged([rollout(0, 0, 8.0, SENTENCES)]), Weights(1.0, 0.0, 1.0)).rows == []
+
+
 def test_the_better_of_a_group_gains_the_worse_loses():
     rows = lessons_of(judged([rollout(0, 0, 8.0, [SENTENCES[1]]), rollout(0, 1, 8.0, [SENTENCES[0]])]), ALL).rows
     assert len(rows) == 26

@@ -77,10 +77,8 @@ def test_of_a_path_only_what_the_words_are_judged_by_answers_for_it():
     along, aside = (ahead[0].of_axis(axis, seconds).places for axis, seconds in ((0, 4.0), (1, 3.0)))
     assert list(along) == list(range(2, 82, 2)) and list(aside) == list(range(3, 62, 2))  # 40 and 30 steps
     assert [row.spoken.places for row in path_lessons([one], ONLY_PATHS).rows] == [aside] * 2
-    judgeless = replace(one.decision, outcomes=[Outcome(0.1, 0.1, ()), Outcome(0.1, 0.9, ())])
-    assert one.rollout.result is not None
-    one.rollout.result.decisions[0] = judgeless  # tried: the whole path is
-    assert [row.spoken.places for row in path_lessons([one], ONLY_PATHS).rows] == [range(3, 130, 2)] * 2
+    tried_longer = path_lessons([one], ONLY_PATHS, 5.0).rows
+    assert [list(row.spoken.places) for row in tried_longer] == [list(range(3, 102, 2))] * 2
 
 
 def test_paths_that_are_all_alike_teach_nothing_and_are_counted():

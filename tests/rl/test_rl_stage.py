@@ -118,6 +118,8 @@ def _kill_after_first_round(student: Path, out: Path) -> None:
     ({"families": ("cut_on",)}, "Did you mean cut_in"),
     ({"group_size": 1}, "--group-size is 1, at least 2 drives to compare expected"),
     ({"own_words": True}, "--own-words is True, nothing without --paths expected"),
+    ({"path_coherence": 0.5}, "--path-coherence is 0.5, nothing without --paths expected"),
+    ({"path_coherence": 1.5, "paths": 2, "mode": "tokens"}, "--path-coherence is 1.5, a number from 0 to 1 expected"),
     ({"try_paths_s": 3.0}, "--try-paths-s is 3.0, nothing without --paths expected"),
     ({"dagger_weight": -1.0}, "--dagger-weight is -1.0, 0 or more expected"),
     ({"learning_rate": 0.0}, "--learning-rate is 0.0"),

@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtri
+from scipy.stats import kstest
 from student_drives import make_sample, make_student
 
 from causaldrive.ground.errors import UserError
@@ -156,6 +158,36 @@ def test_pick_follows_the_distribution():
     uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
     share = torch.bincount(pick(logprobs, uniform, 1.0, torch.tensor(False)), minlength=3) / 20_000
     assert torch.allclose(share, torch.tensor([0.5, 0.3, 0.2]), atol=0.015)
+
+
+@given(st.integers(0, 10_000), st.floats(0.1, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_a_greater_number_draws_a_greater_value(seed, top_p):
+    draw = torch.Generator().manual_seed(seed)
+    logprobs = torch.randn(1, 12, generator=draw).mul(2).log_softmax(-1).expand(50, 12)
+    uniform = torch.rand(50, generator=draw).sort().values
+    assert bool((pick(logprobs, uniform, top_p, torch.tensor(False)).diff() >= 0).all())
+
+
+def test_leaning_numbers_stay_uniform_and_agree_along_their_axis_alone():
+    leaning = draw_randomness(range(400), 2, 1, coherence=0.8)
+    numbers = leaning.traj_uniform.reshape(800, 64, 2)
+    assert kstest(numbers[:, 7].ravel(), "uniform").pvalue > 0.01
+    together = np.corrcoef(ndtri(numbers[:, [3, 60]].reshape(800, 4).numpy()).T)
+    assert together[0, 2] == pytest.approx(0.64, abs=0.08) == together[1, 3]  # coherence squared
+    assert np.abs(together[0, [1, 3]]).max() < 0.12
+    plain = draw_randomness(range(400), 2, 1)
+    assert torch.equal(plain.noise, leaning.noise) and torch.equal(plain.text_uniform, leaning.text_uniform)
+
+
+def test_coherent_paths_spread_wider(student):
+    model, processor = student
+    drawn = {}
+    for coherence in (0.0, 0.9):
+        made = generate(model, processor, [make_sample(0)], num_samples=24, mode="tokens", reason=False, top_p=1.0,
+                        temperature=1.0, path_coherence=coherence)[0]  # fmt: skip
+        drawn[coherence] = np.stack([one.actions.mean(0) for one in made]).std(0)
+    assert (drawn[0.9] > 1.5 * drawn[0.0]).all()
 
 
 def test_randomness_belongs_to_the_row():

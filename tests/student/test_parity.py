@@ -104,7 +104,7 @@ def test_log_probabilities_are_those_of_the_sampler(student, greedy, mode):
     samples = [make_sample(0), make_sample(1, frames=False)]
     made = [
         rows[0] for rows in generate(model, processor, samples, seed=5, temperature=0.8, max_trace_tokens=12,
-                                     greedy=greedy, mode=mode, flow_steps=1)
+                                     greedy=greedy, mode=mode, flow_steps=1, path_coherence=0.6)
     ]  # fmt: skip
     batch = processor.completions(samples, [[*g.token_ids, *g.traj_token_ids] for g in made])
     with torch.no_grad():

@@ -125,13 +125,15 @@ def judge_rollouts(rollouts: Sequence[Rollout], decision_every_s: float, duratio
 
 
 def lessons_of(judged: Sequence[Judged], weights: Weights) -> Lessons:
-    """Advantages of all decisions; those with none are left out."""
+    """Advantages of all decisions; those with none are left out. A scene that was driven once says nothing of driving:
+    how hard its places are is all that its decisions differ by."""
     groups = step_groups([(one.rollout.job.scene, one.index) for one in judged])
     parts = {name: normalised([getattr(one.rewards, name) for one in judged], groups) for name in REWARDS}
     parts["reasoning"] = np.array([one.words_advantages[0] if one.has_own_words else a
                                    for one, a in zip(judged, parts["reasoning"], strict=True)])  # fmt: skip
     drive = 0.5 * (parts["drive"] + _episode_advantages(judged))
-    total = weights.drive * drive + weights.reasoning * parts["reasoning"] + weights.consistency * parts["consistency"]
+    driven = weights.drive * drive + weights.consistency * parts["consistency"]
+    total = weights.reasoning * parts["reasoning"] + np.where(_has_company(judged), driven, 0.0)
     total *= balancing([one.truth_class for one in judged], weights.balance)
     rows = [
         Lesson(one.rollout.spoken[one.index], group, float(advantage))
@@ -139,6 +141,14 @@ def lessons_of(judged: Sequence[Judged], weights: Weights) -> Lessons:
         if abs(advantage) > _NOTHING
     ]
     return Lessons(rows, len(judged) - len(rows))
+
+
+def _has_company(judged: Sequence[Judged]) -> np.ndarray:
+    """(N,) whether another drive of the same scene was scored."""
+    members: defaultdict[int, set[int]] = defaultdict(set)
+    for one in judged:
+        members[one.rollout.job.scene].add(one.rollout.job.member)
+    return np.array([len(members[one.rollout.job.scene]) > 1 for one in judged], bool)
 
 
 def word_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
@@ -159,7 +169,7 @@ def word_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
     return Lessons(rows, dumb)
 
 
-def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
+def path_lessons(judged: Sequence[Judged], weights: Weights, tried_s: float = 0.0) -> Lessons:
     """The paths drawn at each decision, compared with each other by how well they do what the words say.
 
         A(axis) = b(k) (w_consistency A_consistency(axis) + w_drive A_outcome(axis))     within the paths of a decision
@@ -167,26 +177,26 @@ def path_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
     All of them were drawn from one place, so nothing but the answer can make the difference. Outcomes are compared
     where paths were tried, among those whose words are right. Tokens of acceleration answer for the longitudinal axis
     and those of curvature for the lateral one: rewarded for the whole, a path keeps to its lane by not getting far.
-    Those beyond the time that the words are judged by answer for nothing; blamed with the rest they are but noise.
+    Those beyond the time that the words are judged by, or that the paths were tried for (`tried_s`), answer for
+    nothing; blamed with the rest they are but noise.
     """
     lift = balancing([one.truth_class for one in judged], weights.balance)
     rows, dumb = [], 0
     for one, b in zip(judged, lift, strict=True):
         drawn = one.drawn
         kept_word, outcome = path_rewards(one.decision, drawn), outcome_rewards(one.decision, drawn)
-        tried = one.decision.outcomes is not None
         for axis in range(kept_word.shape[1]):
             group = (one.rollout.job.scene, one.index, one.rollout.job.member, axis)
             found = weights.consistency * _compare(kept_word[:, axis]) + weights.drive * _compare(outcome[:, axis])
-            taught = _taught([_deciding(path, axis, tried) for path in drawn], b * found, group)
+            taught = _taught([_deciding(path, axis, tried_s) for path in drawn], b * found, group)
             rows += taught
             dumb += len(drawn) - len(taught)
     return Lessons(rows, dumb)
 
 
-def _deciding(path: Drawn, axis: int, tried: bool) -> Spoken:
+def _deciding(path: Drawn, axis: int, tried_s: float) -> Spoken:
     """The tokens of an axis on which the comparison can depend."""
-    return path.of_axis(axis) if tried else path.of_axis(axis, deciding_s(parse(path.text))[axis])
+    return path.of_axis(axis, max(deciding_s(parse(path.text))[axis], tried_s))
 
 
 def _compare(rewards: np.ndarray) -> np.ndarray:

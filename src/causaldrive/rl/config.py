@@ -23,7 +23,7 @@ class RlConfig:
     out: Path  # run directory; the result is its `checkpoint`
     iterations: int = 8  # rounds of driving and learning
     scenes_per_iteration: int = 6  # new scenes every round
-    group_size: int = 4  # drives of each scene, compared with each other
+    group_size: int = 4  # drives of each scene, compared with each other; 1, with --paths: those alone are compared
     first_seed: int = 500_000  # of the scenes; must be of the training split
     families: tuple[str, ...] = ()  # families of scenes; empty: all
     duration_s: float = 8.0  # of one drive, 1.6 s warm-up included
@@ -38,6 +38,7 @@ class RlConfig:
     part: str = "speech"  # speech, words (for --mode tokens): only which words are chosen; language: the language model
     paths: int = 0  # paths drawn at each decision for the same words and compared with each other (for --mode tokens)
     own_words: bool = False  # each of these paths follows words of its own, and the words are compared too
+    path_coherence: float = 0.0  # from 0, each token of a drawn path by itself, to 1, all of an axis to the same side
     try_paths_s: float = 0.0  # each of these paths is driven this long in a branch of the world, to see where it leads
     train_decoder: bool = False  # also train the decoder, by flow-SDE
     sde_noise: float = 0.3  # noise level of the flow-SDE
@@ -87,9 +88,10 @@ class RlConfig:
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         compared = self.paths >= 2 and self.mode == "tokens" and not self.train_decoder
         self._expect("paths", compared or not self.paths, "0, or with --mode tokens alone at least 2 to compare,")
-        for name in ("own_words", "try_paths_s"):
+        for name in ("own_words", "path_coherence", "try_paths_s"):
             self._expect(name, bool(self.paths) or not getattr(self, name), "nothing without --paths")
-        self._expect("group_size", self.group_size >= 2, "at least 2 drives to compare")
+        self._expect("path_coherence", 0 <= self.path_coherence <= 1, "a number from 0 to 1")
+        self._expect("group_size", self.group_size >= (1 if self.paths else 2), "at least 2 drives to compare")
         self._expect("duration_s", self.duration_s >= 2.5, "at least 2.5 s, of which 1.6 s are warm-up")
         ticks = self.decision_every_s * 10
         self._expect("decision_every_s", ticks >= 1 and abs(ticks - round(ticks)) < 1e-6, "a multiple of 0.1 s")

@@ -68,7 +68,7 @@ class ClosedLoop:
         driven = time.perf_counter()
         row = {"iteration": iteration, **tally(rollouts, judged)}
         _refuse_dumb(row, iteration, self.config.student)
-        lessons, paths = lessons_of(judged, self.weights), path_lessons(judged, self.weights)
+        lessons, paths = lessons_of(judged, self.weights), path_lessons(judged, self.weights, self.config.try_paths_s)
         words = word_lessons(judged, self.weights)
         shown = shown_answers(judged)
         learnt = self.learner.learn([*lessons.rows, *words.rows, *paths.rows], shown)
@@ -83,7 +83,7 @@ class ClosedLoop:
         specs = self.scenes[first : first + c.scenes_per_iteration]
         settings = replace(
             self._settings(1 + iteration), temperature=c.temperature, top_p=1.0, num_samples=1 + c.paths,
-            one_thought=c.paths > 0 and not c.own_words,
+            one_thought=c.paths > 0 and not c.own_words, path_coherence=c.path_coherence,
             greedy_path=c.part == "words" or c.paths > 0,  # no luck beside the words
         )  # fmt: skip
         model, processor = self.learner.model, self.learner.processor

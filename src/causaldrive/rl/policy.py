@@ -34,6 +34,7 @@ class PolicySettings:
     greedy_path: bool = False  # the likeliest trajectory for the words that were drawn
     one_thought: bool = False  # all samples have the first one's words; greedy_path is for the first alone
     likeliest_first: bool = False  # the sample that is driven is the likeliest in both; the others are drawn
+    path_coherence: float = 0.0  # how far the drawn tokens of a path lean one way together
     num_samples: int = 1  # the first is driven, all are kept for pictures
     flow_steps: int = 10
     noise_temperature: float = 0.6  # of the starting noise: less than 1 drives nearer to the most likely path
@@ -92,6 +93,7 @@ class StudentPolicy:
             greedy=s.greedy,
             greedy_path=s.greedy_path,
             one_thought=s.one_thought,
+            path_coherence=s.path_coherence,
             likeliest_first=s.likeliest_first,
             max_trace_tokens=s.max_trace_tokens,
             flow_steps=s.flow_steps,
