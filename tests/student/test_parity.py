@@ -62,7 +62,7 @@ def left_padded(batch, columns: int):
     ids = torch.nn.functional.pad(batch.input_ids, (columns, 0))
     others = {
         name: torch.nn.functional.pad(getattr(batch, name), (columns, 0))
-        for name in ("attention_mask", "mm_token_type_ids", "position_ids", "completion_mask")
+        for name in ("attention_mask", "mm_token_type_ids", "position_ids")
     }
     return dataclasses.replace(batch, input_ids=ids, padding_side="left", **others)
 
@@ -106,14 +106,35 @@ def test_log_probabilities_are_those_of_the_sampler(student, greedy, mode):
         rows[0] for rows in generate(model, processor, samples, seed=5, temperature=0.8, max_trace_tokens=12,
                                      greedy=greedy, mode=mode, flow_steps=1, path_coherence=0.6)
     ]  # fmt: skip
-    batch = processor.completions(samples, [[*g.token_ids, *g.traj_token_ids] for g in made])
+    batch = processor.answers(samples, [[[*g.token_ids, *g.traj_token_ids]] for g in made])
     with torch.no_grad():
         found = model.completion_logprobs(batch, temperature=1.0 if greedy else 0.8)
-    assert found.shape == batch.completion_mask.shape and (found[~batch.completion_mask] == 0).all()
+    assert (found[~batch.completion_mask] == 0).all()
     for row, g in enumerate(made):
         expected = torch.tensor([*g.logprobs, *g.traj_logprobs])
         assert len(g.logprobs) == len(g.token_ids)
         assert torch.allclose(found[row][batch.completion_mask[row]], expected, atol=1e-4)
+
+
+def test_answers_behind_one_prompt_are_as_if_each_stood_alone(student):
+    """Several answers a prompt, of different lengths, one without a trajectory, pictures in some of the prompts."""
+    model, processor = student
+    samples = [make_sample(0), make_sample(1, frames=False), make_sample(2)]
+    made = generate(model, processor, samples, num_samples=3, seed=5, max_trace_tokens=12, mode="tokens")
+    answers = [[[*one.token_ids, *one.traj_token_ids] for one in rows] for rows in made]
+    answers[1] = [answers[1][0][:4]]
+    together = model.completion_logprobs(batch := processor.answers(samples, answers))
+    assert len(batch.input_ids) == 3 and len(together) == 7
+    flat = [(sample, own) for sample, group in zip(samples, answers, strict=True) for own in group]
+    for index, (sample, own) in enumerate(flat):
+        alone = model.completion_logprobs(processor.answers([sample], [[own]]))
+        assert torch.allclose(together[index, : len(own)], alone[0], atol=1e-5)
+    parameters = [p for p in model.vlm.parameters() if p.requires_grad]
+    others = torch.stack([model.completion_logprobs(processor.answers([s], [[own]])).sum() for s, own in flat]).sum()
+    for one, other in zip(*(torch.autograd.grad(x, parameters, allow_unused=True) for x in (together.sum(), others)),
+                          strict=True):  # fmt: skip
+        assert (one is None) == (other is None)
+        assert one is None or torch.allclose(one, other, atol=2e-3, rtol=2e-3)
 
 
 def test_training_rows_extend_the_prompt_token_by_token(student):

@@ -15,6 +15,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ from causaldrive.rl.rollouts import Spoken
 from causaldrive.rl.speech import Below, below_last_layer, speech_logprobs
 from causaldrive.sft.order import SampleOrder
 from causaldrive.sft.state import TrainState
-from causaldrive.student.batches import CompletionBatch, TrainingBatch
+from causaldrive.student.batches import AnswerBatch, TrainingBatch
 from causaldrive.student.model import CausalDriveModel
 from causaldrive.student.processor import StudentProcessor
 
@@ -42,10 +43,11 @@ Row = list[tuple[Spoken, float]]  # lessons of different tokens of one answer, e
 
 @dataclass(frozen=True)
 class Minibatch:
-    """Answers with the numbers that do not change during a round. `words` holds no pixels: they are large."""
+    """B answers of at most T tokens with the numbers that do not change during a round. `words` has no pixels: they are
+    large."""
 
     answers: list[Spoken]
-    words: CompletionBatch
+    words: AnswerBatch
     below: Below | None  # what the last layer reads, when nothing below it is trained
     weights: Tensor  # (B, T) advantage of each token, or softmax weight
     chain_weights: Tensor  # (B, 1) the same for the decoder's chain: that of the answer's one lesson
@@ -108,7 +110,7 @@ class Learner:
         for group in self.state.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * max(1.0 - rounds_done / self.config.iterations, 0.0)
 
-    def logprobs(self, answers: Sequence[Spoken]) -> tuple[CompletionBatch, Tensor]:
+    def logprobs(self, answers: Sequence[Spoken]) -> tuple[AnswerBatch, Tensor]:
         """The answers as a batch, and log-probabilities (B, T) of their tokens under the model as it is."""
         batch = self.batch(answers)
         with self.autocast():
@@ -120,22 +122,26 @@ class Learner:
             return torch.autocast(self.model.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
-    def batch(self, answers: Sequence[Spoken]) -> CompletionBatch:
-        """Prompts and completions of the answers, on the model's device."""
-        samples = [answer.sample for answer in answers]
-        return self.processor.completions(samples, [answer.token_ids for answer in answers]).to(self.model.device)
+    def batch(self, answers: Sequence[Spoken]) -> AnswerBatch:
+        """Prompts and answers, on the model's device; neighbours that answer one and the same share their prompt."""
+        asked = [list(own) for _, own in groupby(answers, key=lambda answer: id(answer.sample))]
+        samples = [own[0].sample for own in asked]
+        return self.processor.answers(samples, [[answer.token_ids for answer in own] for own in asked]).to(
+            self.model.device
+        )
 
     def prepare(self, lessons: Sequence[Lesson]) -> list[Minibatch]:
-        """The answers of the lessons in random order, cut into mini-batches."""
+        """The answers of the lessons, cut into mini-batches: decisions in random order, all answers to one together."""
         weights = np.array([lesson.advantage for lesson in lessons])
         if self.config.objective == "softmax":
             weights = softmax_weights(weights, [lesson.group for lesson in lessons], self.config.beta)
-        rows = rows_of(lessons)
-        order = torch.randperm(len(rows), generator=self.state.generator).tolist()
-        cuts = [order[i : i + self.config.minibatch] for i in range(0, len(order), self.config.minibatch)]
-        return [
-            self._minibatch([[(lessons[i].spoken, float(weights[i])) for i in rows[k]] for k in cut]) for cut in cuts
-        ]
+        decisions: defaultdict[int, list[Row]] = defaultdict(list)
+        for row in rows_of(lessons):
+            of_row = [(lessons[i].spoken, float(weights[i])) for i in row]
+            decisions[id(of_row[0][0].sample)].append(of_row)
+        found = list(decisions.values())
+        order = torch.randperm(len(found), generator=self.state.generator).tolist()
+        return [self._minibatch(cut) for cut in _cut([found[k] for k in order], self.config.minibatch)]
 
     @torch.no_grad()
     def _minibatch(self, rows: list[Row]) -> Minibatch:
@@ -145,10 +151,10 @@ class Learner:
         if self.config.part != "language":
             with self.autocast():
                 below = below_last_layer(self.model, batch)
-        chain_old = self._chain_values(answers, batch)
+        chain_old = self._chain_values(answers)
         with self._at_reference():
             reference = self._new_logprobs(batch, below)
-            chain_reference = self._chain_values(answers, batch)
+            chain_reference = self._chain_values(answers)
         weights, mask = token_weights(batch, rows)
         return Minibatch(
             answers=answers,
@@ -163,7 +169,7 @@ class Learner:
             chain_reference=chain_reference,
         )
 
-    def _new_logprobs(self, batch: CompletionBatch, below: Below | None) -> Tensor:
+    def _new_logprobs(self, batch: AnswerBatch, below: Below | None) -> Tensor:
         with self.autocast():
             if below is not None:
                 return speech_logprobs(self.model, batch, below, self.config.temperature)
@@ -215,20 +221,18 @@ class Learner:
 
     def _loss(self, part: Minibatch) -> tuple[Tensor, dict[str, float]]:
         """Loss of the words, and of the chains when the decoder is trained."""
-        needs_pixels = part.below is None or self.config.train_decoder
-        batch = self.batch(part.answers) if needs_pixels else part.words
+        batch = self.batch(part.answers) if part.below is None else part.words
         new = self._new_logprobs(batch, part.below)
         words = self._objective(Logprobs(new, part.old, part.reference, part.mask), part.weights, self.bounds)
         stats = {"kl": words.kl, "clip_fraction": words.clip_fraction}
         if not self.config.train_decoder:
             return words.loss, stats
-        drawn = self._drawn(part, batch)
+        drawn = self._drawn(part)
         return words.loss + drawn.loss, stats | {"decoder_kl": drawn.kl, "decoder_clip_fraction": drawn.clip_fraction}
 
-    def _drawn(self, part: Minibatch, batch: CompletionBatch) -> Objective:
-        """The same objective with each row's whole chain as its one token."""
-        with self.autocast():
-            new = chain_logprobs(self.model, batch, self._chains(part.answers), self.sde)[:, None]
+    def _drawn(self, part: Minibatch) -> Objective:
+        """The same objective with each answer's whole chain as its one token."""
+        new = self._chain_values(part.answers)[:, None]
         mask = torch.ones_like(new, dtype=torch.bool)
         p = Logprobs(new, part.chain_old[:, None], part.chain_reference[:, None], mask)
         return self._objective(p, part.chain_weights, self.decoder_bounds)
@@ -238,16 +242,17 @@ class Learner:
             return softmax_likelihood(p, weights, self.config.kl_weight)
         return grpo(p, weights, bounds, self.config.kl_weight)
 
-    def _chains(self, answers: Sequence[Spoken]) -> Tensor:
-        chains = [answer.chain for answer in answers]
-        assert all(chain is not None for chain in chains), "rollouts for the decoder keep their chains"
-        return torch.from_numpy(np.stack([c for c in chains if c is not None])).to(self.model.device)
-
-    def _chain_values(self, answers: Sequence[Spoken], batch: CompletionBatch) -> Tensor:
+    def _chain_values(self, answers: Sequence[Spoken]) -> Tensor:
+        """(B,) mean log-densities of the answers' chains under the decoder as it is; 0 where it is not trained."""
         if not self.config.train_decoder:
             return torch.zeros(len(answers), device=self.model.device)
+        chains = [answer.chain for answer in answers]
+        assert all(chain is not None for chain in chains), "rollouts for the decoder keep their chains"
+        drawn = torch.from_numpy(np.stack([c for c in chains if c is not None])).to(self.model.device)
+        samples, ids = [answer.sample for answer in answers], [answer.token_ids for answer in answers]
         with self.autocast():
-            return chain_logprobs(self.model, batch, self._chains(answers), self.sde)
+            batch = self.processor.completions(samples, ids).to(self.model.device)
+            return chain_logprobs(self.model, batch, drawn, self.sde)
 
     def _supervised(self, batch: TrainingBatch) -> Tensor:
         """Supervised losses of everything that is being trained."""
@@ -288,14 +293,23 @@ def rows_of(lessons: Sequence[Lesson]) -> list[list[int]]:
     return [row for found in rows.values() for row in found]
 
 
-def token_weights(batch: CompletionBatch, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+def _cut(decisions: Sequence[list[Row]], least: int) -> list[list[Row]]:
+    """Decisions one after the other in parts of at least so many answers; the last part may be smaller."""
+    parts: list[list[Row]] = []
+    for rows in decisions:
+        if not parts or len(parts[-1]) >= least:
+            parts.append([])
+        parts[-1].extend(rows)
+    return parts
+
+
+def token_weights(batch: AnswerBatch, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
     """(B, T) weights of the tokens that the policy chose itself and is to learn from, and where those are."""
     weights = torch.zeros(batch.completion_mask.shape, device=batch.completion_mask.device)
     mask = torch.zeros_like(batch.completion_mask)
-    first = batch.completion_mask.int().argmax(dim=1)
     for index, row in enumerate(rows):
         for spoken, weight in row:
-            columns = first[index] + torch.tensor(spoken.places, dtype=torch.int64, device=first.device)
+            columns = torch.tensor(spoken.places, dtype=torch.int64, device=weights.device)
             weights[index, columns], mask[index, columns] = weight, True
     return weights, mask
 

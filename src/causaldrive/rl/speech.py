@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from causaldrive.student.batches import CompletionBatch
-from causaldrive.student.model import CausalDriveModel, permitted_logprobs
+from causaldrive.student.batches import AnswerBatch
+from causaldrive.student.model import CausalDriveModel
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Below:
 
 
 @torch.no_grad()
-def below_last_layer(model: CausalDriveModel, batch: CompletionBatch) -> Below:
+def below_last_layer(model: CausalDriveModel, batch: AnswerBatch) -> Below:
     """Run the backbone up to its last layer."""
     found: list[Below] = []
 
@@ -41,15 +41,8 @@ def below_last_layer(model: CausalDriveModel, batch: CompletionBatch) -> Below:
     return found[0]
 
 
-def speech_logprobs(model: CausalDriveModel, batch: CompletionBatch, below: Below, temperature: float) -> Tensor:
-    """(B, T) log-probabilities of the written tokens, 0 elsewhere, under last layer, norm and head as they are now."""
+def speech_logprobs(model: CausalDriveModel, batch: AnswerBatch, below: Below, temperature: float) -> Tensor:
+    """(A, W) log-probabilities of the written tokens, 0 elsewhere, under last layer, norm and head as they are now."""
     language = model.vlm.model.language_model
     hidden = language.norm(language.layers[-1](below.hidden, **below.arguments))
-    rows, columns = batch.completion_mask[:, 1:].nonzero(as_tuple=True)
-    start = batch.traj_start[rows]
-    is_trajectory = (start >= 0) & (columns >= start)
-    text, future = model.get_buffer("text_allowed"), model.get_buffer("future_allowed")
-    permitted = torch.where(is_trajectory[:, None], future, text)
-    logprobs = permitted_logprobs(model.vlm.lm_head(hidden[rows, columns]), permitted, temperature)
-    chosen = logprobs.gather(1, batch.input_ids[rows, columns + 1][:, None])[:, 0]
-    return torch.zeros(batch.input_ids.shape, device=chosen.device).index_put((rows, columns + 1), chosen)
+    return model.written_logprobs(hidden, batch, temperature)

@@ -32,6 +32,12 @@ class PromptBatch:
         moved = {f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
         return replace(self, **moved)
 
+    @property
+    def visible(self) -> Tensor | None:
+        """What attention is told: (B, T) real tokens, or (B, 1, T, T) pairs; None where causal attention is enough:
+        no real token sees padding that comes after it."""
+        return self.attention_mask if self.padding_side == "left" else None
+
     def __len__(self) -> int:
         return len(self.input_ids)
 
@@ -48,7 +54,23 @@ class TrainingBatch(PromptBatch):
 
 @dataclass(frozen=True)
 class CompletionBatch(PromptBatch):
-    """Prompt and the tokens that a policy wrote after it, for recomputing their log-probabilities."""
+    """Prompt and the tokens that a policy wrote after it, for the decoder to read."""
 
-    completion_mask: Tensor = field(kw_only=True)  # (B, T) bool on written tokens
     traj_start: Tensor = field(kw_only=True)  # (B,) column of the first <|traj_future_start|>, -1 where absent
+
+
+@dataclass(frozen=True)
+class AnswerBatch(PromptBatch):
+    """B prompts with the A answers to them in the same rows, for recomputing the log-probabilities of what a policy
+    wrote: at most W tokens an answer."""
+
+    sees: Tensor = field(kw_only=True)  # (B, T, T) bool whether a token (row) sees another (column)
+    answered_in: Tensor = field(kw_only=True)  # (A,) row of `input_ids` that holds the answer
+    completion_mask: Tensor = field(kw_only=True)  # (A, W) bool on written tokens
+    written: Tensor = field(kw_only=True)  # (A, W) their ids
+    source: Tensor = field(kw_only=True)  # (A, W) column whose output they are drawn from
+    is_trajectory: Tensor = field(kw_only=True)  # (A, W) bool: drawn from future bins, not from text
+
+    @property
+    def visible(self) -> Tensor | None:
+        return self.sees[:, None]

@@ -26,7 +26,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
 from causaldrive.ground.words import STEP_S
 from causaldrive.student import flow
 from causaldrive.student.action_space import UnicycleActionSpace
-from causaldrive.student.batches import IGNORED, CompletionBatch, PromptBatch, TrainingBatch
+from causaldrive.student.batches import IGNORED, AnswerBatch, PromptBatch, TrainingBatch
 from causaldrive.student.config import StudentConfig
 from causaldrive.student.decoding import StaticMemory, run_layers
 from causaldrive.student.expert import (
@@ -106,14 +106,11 @@ class CausalDriveModel(PreTrainedModel):
                 module._can_checkpoint_with_cache = True
 
     def encode(self, batch: PromptBatch) -> Encoded:
-        """One forward of the backbone over prompts or whole training rows.
-
-        Right padding needs no mask: under causal attention no real token sees what comes after it.
-        """
+        """One forward of the backbone over prompts or whole training rows."""
         cache = ReplayedCache() if self.training and self.is_gradient_checkpointing else DynamicCache()
         out = self.vlm.model(
             input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask if batch.padding_side == "left" else None,
+            attention_mask=self._attended(batch.visible),
             position_ids=batch.position_ids,
             mm_token_type_ids=batch.mm_token_type_ids,
             pixel_values=batch.pixel_values,
@@ -122,6 +119,12 @@ class CausalDriveModel(PreTrainedModel):
             use_cache=True,
         )
         return Encoded(out.last_hidden_state, cache)
+
+    def _attended(self, visible: Tensor | None) -> Tensor | None:
+        """`visible` in the form that the attention of the backbone takes: without sdpa, pairs are added to scores."""
+        if visible is None or visible.ndim == 2 or self.vlm.config._attn_implementation == "sdpa":
+            return visible
+        return torch.zeros_like(visible, dtype=self.vlm.dtype).masked_fill(~visible, torch.finfo(self.vlm.dtype).min)
 
     def prefix(
         self, encoded: Encoded, batch: PromptBatch, start_column: Tensor, repeat: int = 1
@@ -246,25 +249,25 @@ class CausalDriveModel(PreTrainedModel):
         velocity = self.flow_velocity(cache, offsets, flow.interpolate(data, noise, t), t)
         return (velocity - (data - noise)).square().mean(dim=(1, 2)).view(-1, draws).mean(dim=1)
 
-    def completion_logprobs(self, batch: CompletionBatch, temperature: float = 1.0) -> Tensor:
-        """(B, T) log-probabilities of the written tokens, 0 elsewhere; entry [b, i] belongs to input_ids[b, i].
+    def completion_logprobs(self, batch: AnswerBatch, temperature: float = 1.0) -> Tensor:
+        """(A, W) log-probabilities of the written tokens, 0 elsewhere.
 
         log_softmax(logits / temperature) over the tokens that were permitted at that place (text until
         `<|traj_future_start|>`, future bins after it), before any top-p cut: what `Generated.logprobs` holds.
         """
-        hidden = self.encode(batch).hidden[:, :-1]
-        written = batch.completion_mask[:, 1:]
-        rows, columns = written.nonzero(as_tuple=True)
-        logits = self.vlm.lm_head(hidden[rows, columns]).float()
-        start = batch.traj_start[rows]
-        after_start = (start >= 0) & (columns >= start)
+        return self.written_logprobs(self.encode(batch).hidden, batch, temperature)
+
+    def written_logprobs(self, hidden: Tensor, batch: AnswerBatch, temperature: float) -> Tensor:
+        """The same from what the backbone's last norm gives, `hidden` (B, T, hidden)."""
+        where = batch.completion_mask
+        rows = batch.answered_in[:, None].expand_as(where)[where]
         permitted = torch.where(
-            after_start[:, None], self.get_buffer("future_allowed"), self.get_buffer("text_allowed")
+            batch.is_trajectory[where][:, None], self.get_buffer("future_allowed"), self.get_buffer("text_allowed")
         )
+        logits = self.vlm.lm_head(hidden[rows, batch.source[where]])
         logprobs = permitted_logprobs(logits, permitted, temperature)
-        chosen = logprobs.gather(1, batch.input_ids[rows, columns + 1][:, None])[:, 0]
-        out = torch.zeros(written.shape[0], written.shape[1] + 1, device=chosen.device)
-        return out.index_put((rows, columns + 1), chosen)
+        chosen = logprobs.gather(1, batch.written[where][:, None])[:, 0]
+        return torch.zeros(where.shape, device=chosen.device).index_put((where,), chosen)
 
 
 def fading(ahead_s: Tensor, counted: Tensor, fade_s: float) -> Tensor:

@@ -23,10 +23,11 @@ from causaldrive.ground.errors import UserError
 from causaldrive.ground.files import write_json
 from causaldrive.ground.words import FUTURE_STEPS
 from causaldrive.student.action_space import UnicycleActionSpace
-from causaldrive.student.batches import IGNORED, CompletionBatch, PromptBatch, TrainingBatch
+from causaldrive.student.batches import IGNORED, AnswerBatch, CompletionBatch, PromptBatch, TrainingBatch
 from causaldrive.student.config import StudentConfig
 from causaldrive.student.images import patches, resize, target_size
 from causaldrive.student.layouts import CameraView, after_history, asking, before_history, in_prompt_order
+from causaldrive.student.packing import pack
 from causaldrive.student.positions import mrope_positions
 from causaldrive.student.statistics import raw_actions
 from causaldrive.student.text import plain, plain_ids
@@ -165,23 +166,23 @@ class StudentProcessor:
         """Whether each sample's future is a drive of the action space, so that `training` does not clip it."""
         return self.action_space.is_within_bounds(raw_actions(samples, self.action_space)[0]).tolist()
 
-    def completions(
-        self, samples: Sequence[Sample], completion_ids: Sequence[Sequence[int]], reason: bool = True
-    ) -> CompletionBatch:
+    def completions(self, samples: Sequence[Sample], completion_ids: Sequence[Sequence[int]],
+                    reason: bool = True) -> CompletionBatch:  # fmt: skip
         """Right-padded prompts with the given completion tokens after them, as `Generated.token_ids` holds them."""
         images = [self._images(sample) for sample in samples]
-        rows, marks, starts = [], [], []
+        prompts = [self._prompt(sample, found, reason) for sample, found in zip(samples, images, strict=True)]
+        rows = [prompt + list(written) for prompt, written in zip(prompts, completion_ids, strict=True)]
         start_id = self.config.id_of("traj_future_start")
-        for sample, found, written in zip(samples, images, completion_ids, strict=True):
-            prompt = self._prompt(sample, found, reason)
-            row = prompt + list(written)
-            rows.append(row)
-            marks.append([0] * len(prompt) + [1] * len(written))
-            starts.append(row.index(start_id) if start_id in row else -1)
-        padded = self._pad(rows, images, "right")
-        return CompletionBatch(
-            **padded, completion_mask=_pad_right(marks, 0).bool(), traj_start=torch.tensor(starts, dtype=torch.int64)
-        )
+        starts = [row.index(start_id) if start_id in row else -1 for row in rows]
+        return CompletionBatch(**self._pad(rows, images, "right"), traj_start=torch.tensor(starts, dtype=torch.int64))
+
+    def answers(self, samples: Sequence[Sample], answer_ids: Sequence[Sequence[Sequence[int]]],
+                reason: bool = True) -> AnswerBatch:  # fmt: skip
+        """Each sample's prompt once, with all of its answers behind it; `answer_ids[b]` are those of sample b."""
+        images = [self._images(sample) for sample in samples]
+        rows = [self._prompt(sample, found, reason) for sample, found in zip(samples, images, strict=True)]
+        prompts = PromptBatch(**self._pad(rows, images, "right"))
+        return pack(prompts, answer_ids, self.config.id_of("traj_future_start"), self.config.id_of("endoftext"))
 
     def _spoken(self, trace: str | None) -> list[int]:
         """Trace, `<|cot_end|>`, `<|traj_future_start|>`; nothing where the prompt already holds the start token."""
