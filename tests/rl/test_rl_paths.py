@@ -81,9 +81,30 @@ def test_of_a_path_only_what_the_words_are_judged_by_answers_for_it():
     assert [list(row.spoken.places) for row in tried_longer] == [list(range(3, 102, 2))] * 2
 
 
+def test_a_path_is_compared_with_its_twin_alone_where_they_are_mirrored():
+    """Both of the first twins fail, which says nothing of the side; of the others the one that keeps its lane gains."""
+    rows = path_lessons([judged(2.0, -2.0, 0.0, 1.5)], ONLY_PATHS, mirrored=True).rows
+    assert [row.spoken.every for row in rows] == [2, 2] and rows[0].advantage == -rows[1].advantage > 0
+    compared = path_lessons([judged(2.0, -2.0, 0.0, 1.5)], ONLY_PATHS).rows
+    assert len(compared) == 4  # with all of them, those that went too far are blamed, whatever their side
+    assert path_lessons([judged(2.0, -2.0)], ONLY_PATHS, mirrored=True).rows == []
+
+
 def test_paths_that_are_all_alike_teach_nothing_and_are_counted():
     found = path_lessons([judged(0.0, 0.1), judged(2.0, 2.2)], ONLY_PATHS)
     assert found.rows == [] and found.without_variance == 8
+
+
+def test_words_do_not_answer_for_what_their_paths_answer_for():
+    one, other = judged(0.0, 1.5), judged(0.0, 1.5)
+    for each in (one, other):
+        assert each.rollout.result is not None
+        each.rollout.result.score = Score(False, False, False, False, False, 50.0, 1.0, 1.0, 1.0)
+    other = replace(other, rollout=replace(other.rollout, job=replace(other.rollout.job, member=1)),
+                    rewards=replace(other.rewards, consistency=0.0))  # fmt: skip
+    assert lessons_of([one, other], ONLY_PATHS).rows == []
+    alone = [replace(each, rollout=replace(each.rollout, drawn=[])) for each in (one, other)]
+    assert [np.sign(row.advantage) for row in lessons_of(alone, ONLY_PATHS).rows] == [1.0, -1.0]
 
 
 # --- paths that were tried -------------------------------------------------------------------------------------------

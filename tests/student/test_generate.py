@@ -190,6 +190,16 @@ def test_coherent_paths_spread_wider(student):
     assert (drawn[0.9] > 1.5 * drawn[0.0]).all()
 
 
+def test_twins_draw_to_opposite_sides():
+    drawn = draw_randomness([3, 4], 5, 2, coherence=0.9, mirrored=True)
+    numbers = drawn.traj_uniform.reshape(2, 5, 128)
+    assert np.allclose(numbers[:, 1] + numbers[:, 2], 1) and np.allclose(numbers[:, 3] + numbers[:, 4], 1)
+    assert numbers.max() < 1 and (numbers[:, 1] != numbers[:, 3]).all()
+    plain = draw_randomness([3, 4], 5, 2, coherence=0.9)
+    assert torch.equal(plain.traj_uniform.reshape(2, 5, 128)[:, :2], numbers[:, :2])
+    assert torch.equal(plain.text_uniform, drawn.text_uniform)
+
+
 def test_randomness_belongs_to_the_row():
     both, one = draw_randomness([3, 4], 2, 5), draw_randomness([4], 2, 9)
     assert torch.equal(both.noise[2:], one.noise) and torch.equal(both.text_uniform[2:], one.text_uniform[:, :5])

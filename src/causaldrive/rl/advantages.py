@@ -126,13 +126,15 @@ def judge_rollouts(rollouts: Sequence[Rollout], decision_every_s: float, duratio
 
 def lessons_of(judged: Sequence[Judged], weights: Weights) -> Lessons:
     """Advantages of all decisions; those with none are left out. A scene that was driven once says nothing of driving:
-    how hard its places are is all that its decisions differ by."""
+    how hard its places are is all that its decisions differ by. Where paths were drawn, they answer for keeping to the
+    words; blamed for it too, words would learn to say what the car happens to do."""
     groups = step_groups([(one.rollout.job.scene, one.index) for one in judged])
     parts = {name: normalised([getattr(one.rewards, name) for one in judged], groups) for name in REWARDS}
     parts["reasoning"] = np.array([one.words_advantages[0] if one.has_own_words else a
                                    for one, a in zip(judged, parts["reasoning"], strict=True)])  # fmt: skip
     drive = 0.5 * (parts["drive"] + _episode_advantages(judged))
-    driven = weights.drive * drive + weights.consistency * parts["consistency"]
+    agreement = np.where([bool(one.drawn) for one in judged], 0.0, parts["consistency"])
+    driven = weights.drive * drive + weights.consistency * agreement
     total = weights.reasoning * parts["reasoning"] + np.where(_has_company(judged), driven, 0.0)
     total *= balancing([one.truth_class for one in judged], weights.balance)
     rows = [
@@ -169,7 +171,7 @@ def word_lessons(judged: Sequence[Judged], weights: Weights) -> Lessons:
     return Lessons(rows, dumb)
 
 
-def path_lessons(judged: Sequence[Judged], weights: Weights, tried_s: float = 0.0) -> Lessons:
+def path_lessons(judged: Sequence[Judged], weights: Weights, tried_s: float = 0.0, mirrored: bool = False) -> Lessons:
     """The paths drawn at each decision, compared with each other by how well they do what the words say.
 
         A(axis) = b(k) (w_consistency A_consistency(axis) + w_drive A_outcome(axis))     within the paths of a decision
@@ -179,15 +181,20 @@ def path_lessons(judged: Sequence[Judged], weights: Weights, tried_s: float = 0.
     and those of curvature for the lateral one: rewarded for the whole, a path keeps to its lane by not getting far.
     Those beyond the time that the words are judged by, or that the paths were tried for (`tried_s`), answer for
     nothing; blamed with the rest they are but noise.
+
+    Where paths are `mirrored`, each is compared with its twin alone (`_compare_twins`): what is learnt is to which side
+    to go. Compared with all, most of what is learnt is to stay near the middle of what is drawn, since whatever is far
+    from it fails on either side; and the middle, which is what is driven, stays where it is.
     """
     lift = balancing([one.truth_class for one in judged], weights.balance)
+    compare = _compare_twins if mirrored else _compare
     rows, dumb = [], 0
     for one, b in zip(judged, lift, strict=True):
         drawn = one.drawn
         kept_word, outcome = path_rewards(one.decision, drawn), outcome_rewards(one.decision, drawn)
         for axis in range(kept_word.shape[1]):
             group = (one.rollout.job.scene, one.index, one.rollout.job.member, axis)
-            found = weights.consistency * _compare(kept_word[:, axis]) + weights.drive * _compare(outcome[:, axis])
+            found = weights.consistency * compare(kept_word[:, axis]) + weights.drive * compare(outcome[:, axis])
             taught = _taught([_deciding(path, axis, tried_s) for path in drawn], b * found, group)
             rows += taught
             dumb += len(drawn) - len(taught)
@@ -205,6 +212,14 @@ def _compare(rewards: np.ndarray) -> np.ndarray:
     out = np.zeros(len(rewards))
     out[known] = normalised(rewards[known].tolist(), [0] * len(known))
     return out
+
+
+def _compare_twins(rewards: np.ndarray) -> np.ndarray:
+    """(K,) half of what each of two neighbours has more than the other, by the spread of all; 0 without a reward."""
+    pairs = rewards.reshape(-1, 2)
+    known = rewards[~np.isnan(rewards)]
+    out = (pairs - pairs.mean(1, keepdims=True)) / max(known.std() if len(known) else 0.0, STD_FLOOR)
+    return np.nan_to_num(out).reshape(-1)
 
 
 def _taught(spoken: Sequence[Spoken], advantages: np.ndarray, group: tuple[int, ...]) -> list[Lesson]:

@@ -39,6 +39,7 @@ class RlConfig:
     paths: int = 0  # paths drawn at each decision for the same words and compared with each other (for --mode tokens)
     own_words: bool = False  # each of these paths follows words of its own, and the words are compared too
     path_coherence: float = 0.0  # from 0, each token of a drawn path by itself, to 1, all of an axis to the same side
+    mirror_paths: bool = False  # drawn paths are twins, as far to opposite sides, and each is compared with its twin
     try_paths_s: float = 0.0  # each of these paths is driven this long in a branch of the world, to see where it leads
     train_decoder: bool = False  # also train the decoder, by flow-SDE
     sde_noise: float = 0.3  # noise level of the flow-SDE
@@ -88,8 +89,10 @@ class RlConfig:
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         compared = self.paths >= 2 and self.mode == "tokens" and not self.train_decoder
         self._expect("paths", compared or not self.paths, "0, or with --mode tokens alone at least 2 to compare,")
-        for name in ("own_words", "path_coherence", "try_paths_s"):
+        for name in ("own_words", "path_coherence", "mirror_paths", "try_paths_s"):
             self._expect(name, bool(self.paths) or not getattr(self, name), "nothing without --paths")
+        twins = not self.mirror_paths or (self.paths % 2 == 0 and not self.own_words)
+        self._expect("mirror_paths", twins, "an even number of --paths for the same words")
         self._expect("path_coherence", 0 <= self.path_coherence <= 1, "a number from 0 to 1")
         self._expect("group_size", self.group_size >= (1 if self.paths else 2), "at least 2 drives to compare")
         self._expect("duration_s", self.duration_s >= 2.5, "at least 2.5 s, of which 1.6 s are warm-up")

@@ -68,8 +68,12 @@ class ClosedLoop:
         driven = time.perf_counter()
         row = {"iteration": iteration, **tally(rollouts, judged)}
         _refuse_dumb(row, iteration, self.config.student)
-        lessons, paths = lessons_of(judged, self.weights), path_lessons(judged, self.weights, self.config.try_paths_s)
-        words = word_lessons(judged, self.weights)
+        lessons, words, shown = (
+            lessons_of(judged, self.weights),
+            word_lessons(judged, self.weights),
+            shown_answers(judged),
+        )
+        paths = path_lessons(judged, self.weights, self.config.try_paths_s, self.config.mirror_paths)
         shown = shown_answers(judged)
         learnt = self.learner.learn([*lessons.rows, *words.rows, *paths.rows], shown)
         seconds = {"seconds_driving": driven - started, "seconds_learning": time.perf_counter() - driven}
@@ -84,6 +88,7 @@ class ClosedLoop:
         settings = replace(
             self._settings(1 + iteration), temperature=c.temperature, top_p=1.0, num_samples=1 + c.paths,
             one_thought=c.paths > 0 and not c.own_words, path_coherence=c.path_coherence,
+            mirror_paths=c.mirror_paths,
             greedy_path=c.part == "words" or c.paths > 0,  # no luck beside the words
         )  # fmt: skip
         model, processor = self.learner.model, self.learner.processor

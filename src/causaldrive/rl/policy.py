@@ -35,6 +35,7 @@ class PolicySettings:
     one_thought: bool = False  # all samples have the first one's words; greedy_path is for the first alone
     likeliest_first: bool = False  # the sample that is driven is the likeliest in both; the others are drawn
     path_coherence: float = 0.0  # how far the drawn tokens of a path lean one way together
+    mirror_paths: bool = False  # paths 1 and 2, 3 and 4, ... are drawn to opposite sides
     num_samples: int = 1  # the first is driven, all are kept for pictures
     flow_steps: int = 10
     noise_temperature: float = 0.6  # of the starting noise: less than 1 drives nearer to the most likely path
@@ -94,6 +95,7 @@ class StudentPolicy:
             greedy_path=s.greedy_path,
             one_thought=s.one_thought,
             path_coherence=s.path_coherence,
+            mirror_paths=s.mirror_paths,
             likeliest_first=s.likeliest_first,
             max_trace_tokens=s.max_trace_tokens,
             flow_steps=s.flow_steps,

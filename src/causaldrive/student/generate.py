@@ -84,6 +84,7 @@ def generate(
     greedy_path: bool = False,
     one_thought: bool = False,
     path_coherence: float = 0.0,
+    mirror_paths: bool = False,
     routes: Sequence[str | None] | None = None,
     guidance: float = 1.0,
 ) -> list[list[Generated]]:
@@ -95,7 +96,8 @@ def generate(
     nearest to the mean of what may come next, and the decoder starts from the middle of the noise. With
     `likeliest_first` the first of a sample's answers is greedy in both, whatever the others are. With `one_thought` all
     answers of a sample share the words of its first: the others are other paths for the same words. With
-    `path_coherence` (0 to 1) each drawn trajectory token leans the way the ones before it on its axis leant.
+    `path_coherence` (0 to 1) each drawn trajectory token leans the way the ones before it on its axis leant, and with
+    `mirror_paths` answers 1 and 2, 3 and 4, ... of a sample draw theirs as far to opposite sides of the median.
     `routes`: one navigation text a sample, or None. With `guidance` other than 1 the decoder follows it more (or less):
     v = (1 - guidance) v_without + guidance v_with, where v_without reads the prompt without routes and the same words.
     `flow_steps` defaults to the checkpoint's. Raises UserError for an unknown mode.
@@ -112,7 +114,7 @@ def generate(
     )  # fmt: skip
     spelling = SPELLING_TOKENS * model.config.text_waypoints if mode == "text" else 0
     seeds = _row_seeds(seed, len(samples))
-    randomness = draw_randomness(seeds, num_samples, max_trace_tokens, spelling, path_coherence)
+    randomness = draw_randomness(seeds, num_samples, max_trace_tokens, spelling, path_coherence, mirror_paths)
     path_columns = {"flow": FUTURE_STEPS, "tokens": model.config.tokens_per_future_traj, "text": spelling + 1}[mode]
     batch, every = processor.prompts(samples, reason, routes).to(model.device), num_samples if one_thought else 1
     state = _Decoding(model, batch, num_samples // every, (max_trace_tokens + 1) * reason + path_columns)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from causaldrive.ground.words import FUTURE_STEPS
 
+_BELOW_ONE = np.nextafter(1.0, 0.0)
+
 
 @dataclass(frozen=True)
 class RowRandomness:
@@ -27,8 +29,9 @@ class RowRandomness:
 
 
 def draw_randomness(
-    row_seeds: Sequence[int], num_samples: int, max_trace_tokens: int, spelling_tokens: int = 0, coherence: float = 0.0
-) -> RowRandomness:
+    row_seeds: Sequence[int], num_samples: int, max_trace_tokens: int, spelling_tokens: int = 0, coherence: float = 0.0,
+    mirrored: bool = False,
+) -> RowRandomness:  # fmt: skip
     """Sample k of a row draws from the seed pair (row seed, k); N = rows * num_samples, row by row.
 
     The numbers of a trajectory lean one way all along, the more the nearer `coherence` is to 1:
@@ -36,7 +39,8 @@ def draw_randomness(
         u = Phi(coherence * z(axis) + sqrt(1 - coherence^2) * e)        z, e ~ N(0, 1), so that each u is uniform
 
     Independent, the accelerations of 64 steps cancel out, and a path that differs from the mean has no token to thank
-    for it. Source of the idea: time-correlated exploration, Eberhard et al., ICLR 2023.
+    for it. Source of the idea: time-correlated exploration, Eberhard et al., ICLR 2023. Where `mirrored`, the
+    trajectories of samples 1 and 2, 3 and 4, ... lean as far to opposite sides: the second has 1 - u of the first.
     """
     noise, text, traj, spelling = [], [], [], []
     for seed in row_seeds:
@@ -46,7 +50,9 @@ def draw_randomness(
             independent = generator.random(2 * FUTURE_STEPS)
             text.append(generator.random(max_trace_tokens))
             spelling.append(generator.random(spelling_tokens))
-            traj.append(_leaning(independent, generator.standard_normal(2), coherence) if coherence else independent)
+            own = _leaning(independent, generator.standard_normal(2), coherence) if coherence else independent
+            twin = mirrored and k > 0 and k % 2 == 0
+            traj.append(np.minimum(1.0 - traj[-1], _BELOW_ONE) if twin else own)
     return RowRandomness(*(torch.from_numpy(np.stack(x)) for x in (noise, text, traj, spelling)))
 
 
