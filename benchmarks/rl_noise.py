@@ -50,9 +50,9 @@ def driven(config: RlConfig) -> tuple[Learner, list[Judged]]:
         engine.close()
 
 
-def kinds_of(judged: Sequence[Judged]) -> dict[str, list[Lesson]]:
+def kinds_of(judged: Sequence[Judged], mirrored: bool) -> dict[str, list[Lesson]]:
     """Lessons by what they are about."""
-    paths = path_lessons(judged, ALL).rows
+    paths = path_lessons(judged, ALL, mirrored=mirrored).rows
     return {
         "driven words, reasoning": lessons_of(judged, replace(ALL, drive=0, consistency=0)).rows,
         "driven words, consistency": lessons_of(judged, replace(ALL, drive=0, reasoning=0)).rows,
@@ -93,22 +93,31 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=24)
     parser.add_argument("--paths", type=int, default=3)
     parser.add_argument("--coherence", type=float, default=0.0, help="of the paths' tokens")
+    parser.add_argument("--mirror", action="store_true", help="paths are twins, for the same words")
     parser.add_argument("--first-seed", type=int, default=520_000)
     parser.add_argument("--out", type=Path, default=Path("docs/results/rl_noise.json"))
     options = parser.parse_args()
-    config = RlConfig(options.student, Path("runs/rl_noise"), mode="tokens", paths=options.paths, own_words=True,
-                      path_coherence=options.coherence, group_size=2, iterations=1,
+    config = RlConfig(options.student, Path("runs/rl_noise"), mode="tokens", paths=options.paths,
+                      own_words=not options.mirror, path_coherence=options.coherence, mirror_paths=options.mirror,
+                      group_size=2, iterations=1,
                       scenes_per_iteration=options.scenes, probe_scenes=0, first_seed=options.first_seed,
                       kl_weight=0.0)  # fmt: skip
     config.validate()
     learner, judged = driven(config)
     learner.model.eval()
-    found = {name: noise(learner, lessons, options.scenes) for name, lessons in kinds_of(judged).items()}
+    found = {
+        name: noise(learner, lessons, options.scenes) for name, lessons in kinds_of(judged, options.mirror).items()
+    }
     print(f"{'lessons of':28s}{'number':>8s}{'signal':>12s}{'noise':>12s}{'scenes for 1:1':>16s}")
     for name, row in found.items():
         needed = "none seen" if row["scenes_needed"] is None else f"{row['scenes_needed']:.0f}"
         print(f"{name:28s}{row['lessons']:8d}{row['signal']:12.3g}{row['noise']:12.3g}{needed:>16s}")
-    asked = {"paths": options.paths, "coherence": options.coherence, "first_seed": options.first_seed}
+    asked = {
+        "paths": options.paths,
+        "coherence": options.coherence,
+        "mirrored": options.mirror,
+        "first_seed": options.first_seed,
+    }
     write_json(options.out, {**asked, "kinds": found})
 
 

@@ -29,11 +29,12 @@ Step = tuple[str, list[str]]  # name and words of a command
 Group = tuple[tuple[str, ...], ...]  # chains of steps, by name: they run side by side, each in its own order
 
 TRAIN_SCENES, TEST_SCENES = 320, 36
-EYES_STEPS, SFT_STEPS, RL_ROUNDS = 900, 560, 3
-BIN_SPREAD, FADE_S = "3", "0.8"
-SFT = ("--batch-size", "8", "--freeze-eyes", "--text-weight", "3", "--bin-spread", BIN_SPREAD)
-NEAR = ("--fade-s", FADE_S)  # in closed loop the first steps are driven, and then it thinks again
-ANCHOR = ("--anchor-weight", "1", "--anchor-bin-spread", BIN_SPREAD, "--anchor-fade-s", FADE_S)  # RL keeps to the same
+EYES_STEPS, SFT_STEPS, RL_SCENES = 900, 560, 30  # scenes of each of two rounds
+SFT = ("--batch-size", "8", "--freeze-eyes", "--text-weight", "3", "--bin-spread", "3")
+NEAR = ("--fade-s", "0.8")  # in closed loop the first steps are driven, and then it thinks again
+PATHS = ("--paths", "6", "--path-coherence", "0.9", "--mirror-paths")  # of each decision, compared with each other
+REWARDS = ("--drive-weight", "0.3", "--reasoning-weight", "0.3", "--consistency-weight", "1", "--balance", "0.5")
+LEARNING = ("--epochs", "1", "--minibatch", "64", "--learning-rate", "2e-4", "--kl-weight", "0.1")
 BESIDE: tuple[Group, ...] = (
     (("record-test", "label-test"), ("see",)),
     (("sft-trajectory",), ("sft-coc",)),
@@ -42,9 +43,9 @@ TRAIN_SEED, RL_SEED, TEST_SEED, DRIVE_SEED = 0, 500_000, 2_000_000, 2_100_000
 
 
 def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
-    """(name of the step, its command) in order. `size` scales scenes, steps and rounds alike."""
-    test_scenes, steps, rounds = (
-        str(max(round(size * full), least)) for full, least in ((TEST_SCENES, 12), (SFT_STEPS, 4), (RL_ROUNDS, 1))
+    """(name of the step, its command) in order. `size` scales scenes and steps alike."""
+    test_scenes, steps, rl_scenes = (
+        str(max(round(size * full), least)) for full, least in ((TEST_SCENES, 12), (SFT_STEPS, 4), (RL_SCENES, 4))
     )
     train, test = f"{run}/record", f"{run}/record-test"
     data = ["--recordings", train, "--labels", f"{run}/label", "--seed", str(seed)]
@@ -55,10 +56,8 @@ def chain(run: Path, seed: int, size: float = 1.0) -> list[Step]:
         ("sft-trajectory", [*sft, "--mode", "trajectory", "--out", f"{run}/sft-trajectory"]),
         ("sft-coc", [*sft, "--mode", "coc", "--out", f"{run}/sft-coc"]),
         ("rl", ["rl", "--student", f"{run}/sft-coc/checkpoint", "--out", f"{run}/rl", "--first-seed", str(RL_SEED),
-                "--mode", "tokens", "--paths", "3", "--own-words", "--group-size", "2", "--iterations", rounds,
-                "--drive-weight", "1", "--reasoning-weight", "1", "--anchor-recordings", train, "--anchor-labels",
-                f"{run}/label", "--anchor-frames", f"{run}/frames", *ANCHOR,
-                "--seed", str(seed)]),
+                "--mode", "tokens", *PATHS, "--group-size", "2", "--iterations", "2", "--scenes-per-iteration",
+                rl_scenes, *REWARDS, *LEARNING, "--probe-scenes", "0", "--seed", str(seed)]),
         ("evaluate", ["evaluate", "--out", f"{run}/evaluate", "--recordings", test, "--labels", f"{run}/label-test",
                       "--first-seed", str(DRIVE_SEED), "--closed-loop-scenes", test_scenes, "--mode", "tokens",
                       "--beside", "2", "--seed", str(seed), "--students",

@@ -1,6 +1,6 @@
 """What a run of the demo measured, as docs/results/demo.json, and the README's table of it.
 
-Shows:   every row of the evaluation, the differences between drivers, the probe of RL, time and memory of each stage.
+Shows:   every row of the evaluation, the differences between drivers, the rounds of RL, time and memory of each stage.
 Costs:   a second; needs a finished runs/demo.
 Expect:  docs/results/demo.json, and the table in Markdown on standard output, to be pasted into the README.
 """
@@ -61,7 +61,7 @@ def published(run: Path) -> dict[str, Any]:
         **{name: results[name] for name in ("seeds", "samples")},
         "cost": read_json(run / "cost.json"),
         **{name: results[name] for name in ("set_aside", "failures")},
-        "rl_probe": {when: read_json(run / "rl" / f"probe_{when}.json") for when in ("before", "after")},
+        "rl_rounds": [json.loads(line) for line in (run / "rl" / "metrics.jsonl").read_text().splitlines()],
         "rows": results["rows"],
         "differences": results["differences"],
     }
