@@ -8,8 +8,8 @@ Group of a step reward: the drives of one scene at one decision index; all decis
 members still drive. Group of the episode reward: the drives of one scene. The floor keeps a constant reward at zero
 and tiny differences tiny. Balancing matters: on a clear road nothing has to be explained most of the time, and without
 it the best lesson is to say that always. Paths that were drawn for the words of one decision are compared with each
-other alone (`path_lessons`). Decisions whose advantage is zero teach nothing; they are dropped and
-counted. Knows nothing of tokens or models.
+other alone (`path_lessons`), and words then do not answer for consistency. Decisions whose advantage is zero teach
+nothing; they are dropped and counted. Knows nothing of tokens or models.
 """
 
 from __future__ import annotations
