@@ -8,6 +8,7 @@ second, plain writing of the equations (`plain_alpamayo`). Hand-over between sta
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -135,6 +136,17 @@ def test_answers_behind_one_prompt_are_as_if_each_stood_alone(student):
                           strict=True):  # fmt: skip
         assert (one is None) == (other is None)
         assert one is None or torch.allclose(one, other, atol=2e-3, rtol=2e-3)
+
+
+def test_attention_that_adds_its_mask_to_the_scores_gives_the_same(student):
+    _, processor = student
+    model = copy.deepcopy(student[0])
+    start = processor.config.id_of("traj_future_start")
+    batch = processor.answers([make_sample(0), make_sample(1)], [[[40, 41, start], [42, start, 43]], [[44, 45]]])
+    with torch.no_grad():
+        found = model.completion_logprobs(batch)
+        model.vlm.set_attn_implementation("eager")
+        assert torch.allclose(model.completion_logprobs(batch), found, atol=1e-5) and bool((found[:, :2] < 0).all())
 
 
 def test_training_rows_extend_the_prompt_token_by_token(student):
